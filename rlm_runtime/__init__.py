@@ -1,0 +1,1 @@
+"""A local-inference runtime for Recursive Language Models."""

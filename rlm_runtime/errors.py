@@ -1,0 +1,170 @@
+"""The one tree of errors.
+
+    RLMError
+    ├── InputError            bad arguments, files or text; raised before any work
+    ├── ConfigError           an unknown key, a value out of range, an unreadable file
+    ├── ModelError            model files missing, incomplete, corrupt, or unusable
+    ├── EngineError
+    │   ├── EngineDead        the engine's process ended; carries the cause from its log
+    │   ├── PromptTooLong     a prompt that does not fit the window
+    │   └── QueueFull         too many calls are waiting
+    ├── ContextError
+    │   └── UnknownName       no value of that name; the nearest ones are offered
+    ├── LimitExceeded         a tree's limit; raised only before work starts
+    ├── TraceError            a run directory that can't be written or read
+    └── Cancelled             ended by the caller
+
+Each error has a stable `code`, the facts as attributes, and a message of three parts: what
+happened, which limit or rule, what to do. `exit_code` is the command line's (see `rlm --help`).
+A new error is added here when its first raiser is.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rlm_runtime.types import StopReason
+
+
+class RLMError(Exception):
+    """Any error this package raises on purpose.
+
+    Args:
+        what: What happened, naming the thing.
+        remedy: What to do about it; empty when there is nothing to do.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what} {remedy}".strip())
+        self.what = what
+        self.remedy = remedy
+
+
+class InputError(RLMError):
+    """The caller's arguments, files or text can't be used."""
+
+    code = "bad_input"
+    exit_code = 2
+
+
+class ConfigError(RLMError):
+    """The configuration can't be used."""
+
+    code = "bad_config"
+    exit_code = 2
+
+
+class ModelError(RLMError):
+    """Model files are missing, incomplete, corrupt, or can't serve this runtime."""
+
+    code = "model"
+    exit_code = 3
+
+
+class EngineError(RLMError):
+    """The engine could not start or could not answer."""
+
+    code = "engine"
+    exit_code = 3
+
+
+class EngineDead(EngineError):
+    """The engine's process has ended; a new engine has to be started.
+
+    Args:
+        cause: The last error in the engine's own log, or a sentence saying there is none.
+        remedy: What to do.
+    """
+
+    code = "engine_dead"
+    exit_code = 1
+
+    def __init__(self, cause: str, remedy: str = "Start a new run.") -> None:
+        super().__init__(f"The engine died: {cause}", remedy)
+        self.cause = cause
+
+
+class PromptTooLong(EngineError):
+    """A prompt does not fit the model's window."""
+
+    code = "prompt_too_long"
+    exit_code = 2
+
+    def __init__(self, prompt_tokens: int, limit: int, remedy: str) -> None:
+        super().__init__(
+            f"The prompt has {prompt_tokens:,} tokens, the window allows {limit:,}.", remedy
+        )
+        self.prompt_tokens = prompt_tokens
+        self.limit = limit
+
+
+class QueueFull(EngineError):
+    """More calls are waiting than the queue may hold."""
+
+    code = "queue_full"
+    exit_code = 1
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit:,} calls are waiting already (scheduler.max_queued_calls).",
+            "Send fewer at once, or raise the limit.",
+        )
+        self.limit = limit
+
+
+class ContextError(RLMError):
+    """A stored value can't be had as asked."""
+
+    code = "context"
+    exit_code = 2
+
+
+class UnknownName(ContextError):
+    """No value is stored under this name."""
+
+    code = "unknown_name"
+
+    def __init__(self, name: str, nearest: tuple[str, ...] = ()) -> None:
+        hint = f"Nearest: {', '.join(nearest)}." if nearest else "Nothing is stored yet."
+        super().__init__(f"No value named {name!r}.", hint)
+        self.name = name
+        self.nearest = nearest
+
+
+class LimitExceeded(RLMError):
+    """A limit of the tree does not allow the next call.
+
+    Attributes:
+        stop_reason: The typed end this limit leads to.
+        limit: The bound.
+        value: What the next call would have brought the count to.
+    """
+
+    code = "limit_exceeded"
+    exit_code = 4
+
+    def __init__(self, stop_reason: StopReason, name: str, limit: float, value: float) -> None:
+        super().__init__(
+            f"The limit {name}={limit:,} does not allow the next call (it needs {value:,}).",
+            f"Raise {name}, or ask for less.",
+        )
+        self.stop_reason = stop_reason
+        self.limit = limit
+        self.value = value
+
+
+class TraceError(RLMError):
+    """A run directory can't be written or read."""
+
+    code = "trace"
+    exit_code = 1
+
+
+class Cancelled(RLMError):
+    """The caller ended the work."""
+
+    code = "cancelled"
+    exit_code = 130

@@ -1,0 +1,178 @@
+"""The events of a run. Everything that is reported is computed from them alone.
+
+Events hold facts: names, sizes, counts, times, digests, positions. They never hold contents;
+prompts and values are blobs beside the log, named here by digest (`recorder.py`).
+
+Times are seconds. `at_s` counts from the run's start on a monotonic clock of the writing process.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+"""Raised when a reader of the old schema would misread a new log."""
+
+
+class Event(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="event", forbid_unknown_fields=False
+):
+    """What every event has."""
+
+    at_s: float
+
+
+class RunStarted(Event, frozen=True, kw_only=True, tag="run_started"):
+    """The first line of a log."""
+
+    schema_version: int
+    run_id: str
+    started_at: str  # RFC 3339, UTC
+    package_version: str
+    python: str
+    machine: str  # "AMD EPYC, 2 cores, 24 GiB, Linux 6.1"
+    config_digest: str
+
+
+class EngineStarted(Event, frozen=True, kw_only=True, tag="engine_started"):
+    """An engine serves the run from here on, with a cold prefix cache."""
+
+    model: str
+    backend: str
+    window: int
+    block_size: int
+    kv_blocks: int
+    max_running: int
+    tokenizer_digest: str
+    shared_prefix_digest: str
+    shared_prefix_tokens: int
+    boot_s: float
+
+
+class CacheReset(Event, frozen=True, kw_only=True, tag="cache_reset"):
+    """All cached blocks were forgotten on purpose."""
+
+
+class ValueStored(Event, frozen=True, kw_only=True, tag="value_stored"):
+    """A value got a name. `tokens` is exact, or estimated from a sample of the bytes."""
+
+    name: str
+    version: int
+    kind: str
+    size_bytes: int
+    digest: str
+    writer: str  # agent id, or "user"
+    tokens: int
+    is_estimated: bool
+
+
+class AgentStarted(Event, frozen=True, kw_only=True, tag="agent_started"):
+    """An agent (a question's root, or a child) begins."""
+
+    agent_id: str
+    parent_id: str | None
+    depth: int
+    kind: str  # "search", "direct", ...
+    task_blob: str | None
+
+
+class ValueRead(Event, frozen=True, kw_only=True, tag="value_read"):
+    """A part of a value entered a prompt (`tokens`) or was looked at in Python (0 tokens)."""
+
+    reader: str
+    name: str
+    version: int
+    start_byte: int
+    end_byte: int
+    tokens: int
+
+
+class Segment(msgspec.Struct, frozen=True, array_like=True):
+    """A part of a prompt: `start <= position < end`, of one kind, with its source if it has one."""
+
+    kind: str  # shared | document | role | names | task | answer
+    start: int
+    end: int
+    source: str | None = None  # digest of a document's chunk
+
+
+class CallFinished(Event, frozen=True, kw_only=True, tag="call_finished"):
+    """An engine request ended, in whatever way. Token counts are `null` when it has no facts.
+
+    `blocks` are the digests (`blocks.py`, hex, joined without separator) of the whole blocks of
+    prompt + generated ids but the last; the first `prompt_tokens // block_size` are the prompt's.
+    A scored request that ran twice has `runs` = 2 and the sums of both.
+    """
+
+    request_id: str
+    agent_id: str
+    label: str  # what the call is for: "prefill chunk", "rank", ...
+    depth: int
+    group: str | None  # calls of one group share a document
+    outcome: Literal["ok", "cancelled", "failed"]
+    error_code: str | None
+    submitted_at_s: float
+    admitted_at_s: float
+    segments: tuple[Segment, ...]
+    blocks: str
+    prompt_blob: str | None
+    output_blob: str | None
+    reads_cache: bool
+    salt_digest: str | None
+    max_tokens: int
+    temperature: float
+    shared_by: int  # identical calls that were answered by this one, itself included
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    computed_tokens: int | None
+    generated_tokens: int | None
+    runs: int | None
+    ttft_s: float | None
+    queue_s: float | None
+    prefill_s: float | None
+    decode_s: float | None
+    preemptions: int | None
+    scheduled_at_s: float | None  # engine clock
+    finished_at_s: float | None  # engine clock
+    finish_reason: str | None
+
+
+class AgentFinished(Event, frozen=True, kw_only=True, tag="agent_finished"):
+    """An agent ended."""
+
+    agent_id: str
+    stop_reason: str
+    found: bool | None
+    result_blob: str | None
+    wall_s: float
+
+
+class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
+    """The last line of a log that was closed in order, with the engine's own counters.
+
+    The counters are differences between the run's end and its start; `null` when the engine died.
+    """
+
+    outcome: Literal["ok", "failed", "cancelled"]
+    error_code: str | None
+    engine_prompt_tokens: int | None
+    engine_cached_tokens: int | None
+    engine_computed_tokens: int | None
+    engine_generated_tokens: int | None
+    engine_preemptions: int | None
+    wall_s: float
+
+
+AnyEvent = (
+    RunStarted
+    | EngineStarted
+    | CacheReset
+    | ValueStored
+    | AgentStarted
+    | ValueRead
+    | CallFinished
+    | AgentFinished
+    | RunFinished
+)
