@@ -90,12 +90,17 @@ class ValueRead(Event, frozen=True, kw_only=True, tag="value_read"):
 
 
 class Segment(msgspec.Struct, frozen=True, array_like=True):
-    """A part of a prompt: `start <= position < end`, of one kind, with its source if it has one."""
+    """A part of a prompt: `start <= position < end`, of one kind.
 
-    kind: str  # shared | document | role | names | task | answer
+    `digest` is of the segment's ids and names their blob: a prompt is the concatenation of its
+    segments' blobs, so that what many prompts share is written once. Layouts leave it out; the
+    scheduler fills it in when it records a call.
+    """
+
+    kind: str  # shared | document | role | names | task | answer | turn
     start: int
     end: int
-    source: str | None = None  # digest of a document's chunk
+    digest: str | None = None
 
 
 class CallFinished(Event, frozen=True, kw_only=True, tag="call_finished"):
@@ -117,7 +122,6 @@ class CallFinished(Event, frozen=True, kw_only=True, tag="call_finished"):
     admitted_at_s: float
     segments: tuple[Segment, ...]
     blocks: str
-    prompt_blob: str | None
     output_blob: str | None
     reads_cache: bool
     salt_digest: str | None
