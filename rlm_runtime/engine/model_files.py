@@ -296,12 +296,10 @@ def _unknown(model: str) -> ModelError:
     for path in sorted((models_home() / "added").glob("*.json")):
         names.append(_decode_added(path).name)
     nearest = difflib.get_close_matches(model, names, n=3, cutoff=0.4)
+    known = f"Nearest: {', '.join(nearest)}." if nearest else f"There are: {', '.join(names)}."
     return ModelError(
         f"No model named {model!r}.",
-        f"Nearest: {', '.join(nearest)}."
-        if nearest
-        else f"There are: {', '.join(names)}. "
-        "Add a folder or a Hugging Face id (owner/name): rlm model add MODEL",
+        f"{known} Add a folder or a Hugging Face id (owner/name): rlm model add MODEL",
     )
 
 
