@@ -1,1 +1,1 @@
-"""."""
+"""What an agent is: how it reads texts and asks the model."""

@@ -119,7 +119,7 @@ class CallFinished(Event, frozen=True, kw_only=True, tag="call_finished"):
     outcome: Literal["ok", "cancelled", "failed"]
     error_code: str | None
     submitted_at_s: float
-    admitted_at_s: float
+    admitted_at_s: float | None  # null: ended while waiting
     segments: tuple[Segment, ...]
     blocks: str
     output_blob: str | None

@@ -1,1 +1,1 @@
-"""."""
+"""Recipes: Python decides, the model only answers leaf calls."""

@@ -1,0 +1,531 @@
+"""The public face: `RLM` for scripts and notebooks, `AsyncRLM` for programs with an event loop.
+
+One object is one session: one configuration, one engine whose cache stays warm from question to
+question, one run directory with its events.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import wait
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+
+from rlm_runtime.config import Config, config_digest, load, state_home
+from rlm_runtime.engine import model_files
+from rlm_runtime.engine.base import Engine
+from rlm_runtime.errors import (
+    Cancelled,
+    ConfigError,
+    EngineDead,
+    InputError,
+    PromptTooLong,
+    RLMError,
+)
+from rlm_runtime.profiler import Figures, Ledger
+from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
+from rlm_runtime.scaffold.corpus import Corpus
+from rlm_runtime.scaffold.likelihood import TAIL, Asker
+from rlm_runtime.scaffold.recipes.search import Passage, Search, SearchResult
+from rlm_runtime.scheduler import Job, Progress, Scheduler
+from rlm_runtime.store import ContextStore, name_for
+from rlm_runtime.tracing import (
+    SCHEMA_VERSION,
+    AgentFinished,
+    AgentStarted,
+    EngineStarted,
+    Recorder,
+    RunFinished,
+    RunStarted,
+    ValueStored,
+    machine,
+    new_run_directory,
+)
+from rlm_runtime.types import AgentId, Limits, Ref, StopReason, Usage
+
+T = TypeVar("T")
+Source = str | bytes | Path
+"""A text, its UTF-8 bytes, or a file, which is mapped and never read whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one question.
+
+    Attributes:
+        answer: The sentence that answers it, quoted; `None` when nothing was found.
+        found: There is an answer. "Not found" is an answer of its own, not an error.
+        is_uncertain: Found, but with a likelihood that wrong answers often reach too.
+        passages: The likeliest sentences with their places, best first.
+        stop_reason: `final`, or the limit that ended the search early.
+        usage: Token sums of this question's calls.
+        figures: This question's figures, by the names of `docs/measure.md`.
+        pieces: Chunks of all texts.
+        ranked: Of these, ranked by the model; the others were left out by word search.
+        agent_id: The question's name in the event log.
+        run_directory: Where the event log is; `None` when nothing is kept.
+    """
+
+    answer: str | None
+    found: bool
+    is_uncertain: bool
+    passages: tuple[Passage, ...]
+    stop_reason: StopReason
+    usage: Usage
+    figures: Figures
+    pieces: int
+    ranked: int
+    agent_id: AgentId
+    run_directory: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Internals:
+    """What a started session is made of, for measurements; not a stable interface."""
+
+    engine: Engine
+    scheduler: Scheduler
+    layout: Layout
+    corpus: Corpus
+    recorder: Recorder
+
+
+class AsyncRLM:
+    """A session on the running event loop; an async context manager.
+
+    Making one reads the configuration and the tokenizer (a moment, no engine). The engine boots
+    with the first question or with `start`, and again after it died. Questions may run at the same
+    time; they share the engine and its cache.
+
+    Args:
+        config: A configuration, the name of a shipped one, or a YAML file; `None` is the default.
+        on_stage: Called with a few words at each step of a boot.
+
+    Raises:
+        ConfigError: The configuration can't be used.
+        ModelError: The model is not prepared, incomplete, or its chat template is unusable.
+        TraceError: The run directory can't be made.
+    """
+
+    def __init__(
+        self,
+        config: Config | str | Path | None = None,
+        *,
+        on_stage: Callable[[str], None] | None = None,
+    ) -> None:
+        self.config = config if isinstance(config, Config) else load(config).config
+        self._on_stage = on_stage
+        self._model = model_files.resolve(self.config.model)
+        self._tokenizer = Tokenizer.from_folder(self._model.path)
+        template = ChatTemplate.from_folder(self._model.path, self._tokenizer)
+        self.layout = Layout(self._tokenizer, template, self.config.engine.block_size)
+        self._room_for("", "The shared prefix and one chunk")
+        self.context = ContextStore(self._tokenizer.count)
+        self.ledger = Ledger()
+        self._corpus = Corpus(self.context, self.layout, self.config.search.chunk_tokens)
+        self._recorder = _open_recorder(self.config)
+        self._recorder.subscribe(self.ledger.add)
+        self._internals: Internals | None = None
+        self._booting = anyio.Lock()
+        self._counters = (0, 0, 0, 0, 0)
+        self._agents = 0
+        self._error: BaseException | None = None
+        self._is_closed = False
+        self._recorder.emit(
+            RunStarted(
+                at_s=self._recorder.now(),
+                schema_version=SCHEMA_VERSION,
+                run_id=self._recorder.run_id,
+                started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                package_version=version("rlm-vllm"),
+                python=platform.python_version(),
+                machine=machine(),
+                config_digest=config_digest(self.config),
+            )
+        )
+
+    @property
+    def run_directory(self) -> Path | None:
+        """Where events and blobs are written; `None` when nothing is kept."""
+        return self._recorder.directory
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._error = error or self._error
+        await self.close()
+
+    def store(self, value: Source, name: str | None = None) -> Ref:
+        """Make a text a context variable of the session.
+
+        Args:
+            value: The text or its file.
+            name: An identifier; without one, made from the file's name, or `context`.
+
+        Raises:
+            InputError: It is empty, not text or can't be read; or the name is no identifier.
+        """
+        if isinstance(value, Path):
+            ref = self.context.put_file(name or name_for(value, self.context.names()), value)
+        else:
+            ref = self.context.put_text(name or "context", value)
+        count = self.context.tokens(ref)
+        self._recorder.emit(
+            ValueStored(
+                at_s=self._recorder.now(),
+                name=ref.name,
+                version=ref.version,
+                kind=ref.kind,
+                size_bytes=ref.size_bytes,
+                digest=ref.digest,
+                writer="user",
+                tokens=count.tokens,
+                is_estimated=count.is_estimated,
+            )
+        )
+        return ref
+
+    async def start(self) -> None:
+        """Boot the engine now; nothing to do when it runs.
+
+        Raises:
+            EngineError: It could not start; the message has the cause and the remedy.
+        """
+        await self.internals()
+
+    async def internals(self) -> Internals:
+        """The parts of the session, its engine booted.
+
+        Raises:
+            EngineError: As `start`.
+        """
+        async with self._booting:
+            if self._internals is None:
+                self._internals = await self._boot()
+            return self._internals
+
+    async def run(
+        self,
+        task: str,
+        context: Source | Sequence[Source] | Mapping[str, Source] | None = None,
+        *,
+        limits: Limits | None = None,
+        exhaustive: bool = False,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Result:
+        """Answer one question about texts.
+
+        Args:
+            task: The question.
+            context: The texts: one, several, or several by name. `None`: all that was stored.
+            limits: Bounds of this question; the configuration's where `None`.
+            exhaustive: Let the model rank every chunk, however long the texts are.
+            on_progress: Called in the event loop at each change; must be quick.
+
+        Raises:
+            InputError: The question or a text can't be used; nothing was started.
+            PromptTooLong: The question does not fit the window; nothing was started.
+            EngineError: The engine could not start, or died (`EngineDead`). The session goes on:
+                the next question starts a new one.
+        """
+        refs = self._refs(context)
+        self._check_task(task)
+        parts = await self.internals()
+        self._agents += 1
+        agent_id = AgentId(f"a{self._agents}")
+        job = Job(limits or Limits(**self.config.limits.model_dump()), on_progress)
+        asker = Asker(parts.scheduler, self.layout, job, agent_id)
+        kv_tokens = parts.engine.info.kv_tokens
+        search = Search(self._corpus, self.config.search, self._recorder, kv_tokens)
+        started_at_s = self._recorder.now()
+        self._recorder.emit(
+            AgentStarted(
+                at_s=started_at_s,
+                agent_id=agent_id,
+                parent_id=None,
+                depth=0,
+                kind="search",
+                task_blob=self._recorder.blob(task.encode()),
+            )
+        )
+        reason, found, answer = StopReason.CANCELLED, None, None
+        try:
+            await anyio.to_thread.run_sync(self._corpus.bm25, refs, task)
+            result = await search.run(asker, refs, task, exhaustive=exhaustive)
+            reason, found = result.stop_reason, result.found
+            answer = result.passages[0].text if result.found else None
+        except EngineDead as err:
+            reason = StopReason.ENGINE_DEAD
+            self._error = err
+            await self._drop(parts)
+            raise
+        finally:
+            now = self._recorder.now()
+            self._recorder.emit(
+                AgentFinished(
+                    at_s=now,
+                    agent_id=agent_id,
+                    stop_reason=reason,
+                    found=found,
+                    result_blob=None if answer is None else self._recorder.blob(answer.encode()),
+                    wall_s=now - started_at_s,
+                )
+            )
+        return self._result(result, answer, job.usage, agent_id)
+
+    async def close(self) -> None:
+        """End the engine and the run's log. Idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with anyio.CancelScope(shield=True):
+            if self._internals is not None:
+                await self._drop(self._internals)
+        outcome, code = _end(self._error)
+        prompt, cached, computed, generated, preemptions = self._counters
+        self._recorder.emit(
+            RunFinished(
+                at_s=self._recorder.now(),
+                outcome=outcome,
+                error_code=code,
+                engine_prompt_tokens=prompt,
+                engine_cached_tokens=cached,
+                engine_computed_tokens=computed,
+                engine_generated_tokens=generated,
+                engine_preemptions=preemptions,
+                wall_s=self._recorder.now(),
+            )
+        )
+        self._recorder.close()
+
+    async def _boot(self) -> Internals:
+        # Here, not above: this pulls in what `import rlm_runtime` must not.
+        from rlm_runtime.engine.vllm_engine import VLLMEngine
+
+        began_s = self._recorder.now()
+        engine = await VLLMEngine.start(
+            self.config.engine,
+            self._model.path,
+            model_name=self._model.name,
+            tokenizer_digest=self._tokenizer.digest,
+            log_path=None if self.run_directory is None else self.run_directory / "engine.log",
+            on_stage=self._on_stage,
+        )
+        self._corpus.read.clear()
+        info = engine.info
+        self._recorder.emit(
+            EngineStarted(
+                at_s=self._recorder.now(),
+                model=info.model,
+                backend=info.backend,
+                window=info.window,
+                block_size=info.block_size,
+                kv_blocks=info.kv_blocks,
+                max_running=info.max_running,
+                tokenizer_digest=info.tokenizer_digest,
+                shared_prefix_digest=self.layout.shared_digest,
+                shared_prefix_tokens=len(self.layout.shared_ids),
+                boot_s=self._recorder.now() - began_s,
+            )
+        )
+        scheduler = Scheduler(
+            engine,
+            self._recorder,
+            shared_tokens=len(self.layout.shared_ids),
+            max_queued_calls=self.config.scheduler.max_queued_calls,
+        )
+        return Internals(engine, scheduler, self.layout, self._corpus, self._recorder)
+
+    async def _drop(self, parts: Internals) -> None:
+        """End an engine and keep its counters; another question may have done so already."""
+        if self._internals is not parts:
+            return
+        self._internals = None
+        stats = parts.engine.stats()
+        counted = (
+            stats.prompt_tokens,
+            stats.cached_tokens,
+            stats.computed_tokens,
+            stats.generated_tokens,
+            stats.preemptions,
+        )
+        self._counters = tuple(map(sum, zip(self._counters, counted, strict=True)))
+        await parts.engine.close()
+
+    def _refs(
+        self, context: Source | Sequence[Source] | Mapping[str, Source] | None
+    ) -> tuple[Ref, ...]:
+        if context is None:
+            refs = tuple(self.context.get(name).ref for name in self.context.names())
+            if not refs:
+                raise InputError("There is no text to search.", "Give one as `context`.")
+            return refs
+        if isinstance(context, Mapping):
+            return tuple(self.store(value, name) for name, value in context.items())
+        if isinstance(context, str | bytes | Path):
+            return (self.store(context),)
+        return tuple(self.store(value) for value in context)
+
+    def _check_task(self, task: str) -> None:
+        if not task.strip():
+            raise InputError("The question is empty.", "Ask something.")
+        self._room_for(task, "The question, the shared prefix and one chunk")
+
+    def _room_for(self, task: str, what: str) -> None:
+        """A prompt of `S`, a chunk, the tail and the question must fit the window."""
+        window = self.config.engine.window_tokens
+        if window is None:
+            return
+        fixed = len(self.layout.shared_ids) + len(self.layout.tail(TAIL)) + 1
+        chunk = self.config.search.chunk_tokens * 3 // 2
+        need = fixed + chunk + self._tokenizer.count(task)
+        if need <= window:
+            return
+        if not task:
+            raise ConfigError(
+                f"{what} need {need:,} tokens, engine.window_tokens is {window:,}.",
+                "Use a larger window, or a smaller search.chunk_tokens.",
+            )
+        raise PromptTooLong(need, window, f"{what} must fit: shorten the question.")
+
+    def _result(
+        self, result: SearchResult, answer: str | None, usage: Usage, agent_id: AgentId
+    ) -> Result:
+        return Result(
+            answer=answer,
+            found=result.found,
+            is_uncertain=result.is_uncertain,
+            passages=result.passages,
+            stop_reason=result.stop_reason,
+            usage=usage,
+            figures=self.ledger.agent_figures(agent_id),
+            pieces=result.pieces,
+            ranked=result.ranked,
+            agent_id=agent_id,
+            run_directory=self.run_directory,
+        )
+
+
+class RLM:
+    """The same session for code without an event loop: scripts, notebooks, a prompt.
+
+    Calls block until they are done; Ctrl-C ends the call, not the session. Use it as a context
+    manager, or call `close`.
+
+    Args:
+        config: As `AsyncRLM`.
+        on_stage: As `AsyncRLM`; called in the session's own thread.
+    """
+
+    def __init__(
+        self,
+        config: Config | str | Path | None = None,
+        *,
+        on_stage: Callable[[str], None] | None = None,
+    ) -> None:
+        self._exit = ExitStack()
+        self._portal = self._exit.enter_context(anyio.from_thread.start_blocking_portal())
+        try:
+            self._session = AsyncRLM(config, on_stage=on_stage)
+        except BaseException:
+            self._exit.close()
+            raise
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._session.config
+
+    @property
+    def ledger(self) -> Ledger:
+        """Figures of everything so far."""
+        return self._session.ledger
+
+    @property
+    def run_directory(self) -> Path | None:
+        """Where events and blobs are written; `None` when nothing is kept."""
+        return self._session.run_directory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._call(lambda: self._session.__aexit__(kind, error, trace))
+        finally:
+            self._exit.close()
+
+    def store(self, value: Source, name: str | None = None) -> Ref:
+        """As `AsyncRLM.store`."""
+        return self._session.store(value, name)
+
+    def start(self) -> None:
+        """As `AsyncRLM.start`."""
+        self._call(self._session.start)
+
+    def run(
+        self,
+        task: str,
+        context: Source | Sequence[Source] | Mapping[str, Source] | None = None,
+        *,
+        limits: Limits | None = None,
+        exhaustive: bool = False,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Result:
+        """As `AsyncRLM.run`; `on_progress` is called in the session's own thread."""
+        return self._call(
+            lambda: self._session.run(
+                task, context, limits=limits, exhaustive=exhaustive, on_progress=on_progress
+            )
+        )
+
+    def close(self) -> None:
+        """As `AsyncRLM.close`."""
+        self.__exit__(None, None, None)
+
+    def _call(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Run a coroutine function in the session's thread; an interrupt here cancels it there."""
+        future = self._portal.start_task_soon(function)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            wait([future])
+            raise
+
+
+def _open_recorder(config: Config) -> Recorder:
+    if not config.run.keep:
+        return Recorder(None)
+    return Recorder(config.run.directory or new_run_directory(state_home() / "runs"))
+
+
+def _end(error: BaseException | None) -> tuple[Literal["ok", "failed", "cancelled"], str | None]:
+    if error is None:
+        return "ok", None
+    if isinstance(error, RLMError) and not isinstance(error, Cancelled):
+        return "failed", error.code
+    if isinstance(error, KeyboardInterrupt | anyio.get_cancelled_exc_class() | Cancelled):
+        return "cancelled", None
+    return "failed", type(error).__name__

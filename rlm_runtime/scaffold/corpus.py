@@ -1,0 +1,106 @@
+"""Stored texts as chunks that prompts can hold, kept from one question to the next.
+
+Chunk bounds depend on the text alone, so that a further question finds the same chunks in the
+prefix cache. Nothing of a text is tokenised before it is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rlm_runtime.prompt import Document, Layout
+from rlm_runtime.scaffold.likelihood import QuestionLikelihood
+from rlm_runtime.store import ContextStore, cut_tokens
+from rlm_runtime.types import Ref
+
+if TYPE_CHECKING:
+    import bm25s
+
+_TERM = re.compile(r"[^\W_]+")
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A chunk of a stored text: bytes `start_byte <= b < end_byte`."""
+
+    ref: Ref
+    start_byte: int
+    end_byte: int
+
+
+class Corpus:
+    """The texts of a session, cut into pieces.
+
+    Args:
+        store: Where the texts are.
+        layout: Makes documents of pieces.
+        chunk_tokens: Target size of a piece.
+    """
+
+    def __init__(self, store: ContextStore, layout: Layout, chunk_tokens: int) -> None:
+        self.store = store
+        self.layout = layout
+        self.chunk_tokens = chunk_tokens
+        self.read: set[str] = set()
+        """Digests of the documents that were computed before, so probably cached."""
+        self._pieces: dict[str, tuple[Piece, ...]] = {}
+        self._documents: dict[Piece, Document] = {}
+        self._index: tuple[tuple[Ref, ...], bm25s.BM25] | None = None
+
+    def pieces(self, refs: Sequence[Ref]) -> tuple[Piece, ...]:
+        """The pieces of texts, in order. The first call reads each text once."""
+        return tuple(piece for ref in refs for piece in self._pieces_of(ref))
+
+    def text(self, piece: Piece) -> str:
+        """A piece's own words."""
+        return self.store.text(piece.ref, piece.start_byte, piece.end_byte)
+
+    def document(self, piece: Piece) -> Document:
+        """A piece as the document of a prompt, encoded once."""
+        document = self._documents.get(piece)
+        if document is None:
+            document = QuestionLikelihood.document(self.layout, self.text(piece))
+            self._documents[piece] = document
+        return document
+
+    def bm25(self, refs: Sequence[Ref], question: str) -> list[float]:
+        """BM25 score of each piece for a question, in the order of `pieces(refs)`.
+
+        The index of the last texts asked for is kept: a session's questions are mostly about the
+        same ones. Terms are lower-case words; each ideograph is one (Chinese and Japanese have no
+        spaces).
+        """
+        key = tuple(refs)
+        if self._index is None or self._index[0] != key:
+            # Late: bm25s brings numba, which must not be in the process before vLLM has booted.
+            import bm25s
+
+            index = bm25s.BM25()
+            index.index([_terms(self.text(p)) for p in self.pieces(refs)], show_progress=False)
+            self._index = (key, index)
+        known = [t for t in _terms(question) if t in self._index[1].vocab_dict]
+        if not known:
+            return [0.0] * len(self.pieces(refs))
+        return [float(score) for score in self._index[1].get_scores(known)]
+
+    def _pieces_of(self, ref: Ref) -> tuple[Piece, ...]:
+        pieces = self._pieces.get(ref.digest)
+        if pieces is None:
+            chunks = cut_tokens(self.store, ref, self.chunk_tokens)
+            pieces = tuple(Piece(ref, chunk.start, chunk.end) for chunk in chunks)
+            self._pieces[ref.digest] = pieces
+        return pieces
+
+
+def _terms(text: str) -> list[str]:
+    terms: list[str] = []
+    for word in _TERM.findall(text.lower()):
+        if _CJK.search(word):
+            terms.extend(word)
+        else:
+            terms.append(word)
+    return terms

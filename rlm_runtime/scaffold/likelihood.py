@@ -1,0 +1,106 @@
+"""How likely a question becomes after a text: what a small model can judge reliably.
+
+    score(text) = log P(question | S, text, TAIL)        lift z = score(text) - score(no text)
+
+The text that makes the question likeliest is the one that answers it. Asked in words ("does this
+text answer ...?") the default model is near chance; so measured, it finds the passage
+(`docs/quality.md`). Only tokens of the question are scored, never generated, so no text can talk
+the model into anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlm_runtime.engine.base import Span
+from rlm_runtime.errors import LimitExceeded
+from rlm_runtime.prompt import Document, Layout, Prompt
+from rlm_runtime.scheduler import Call, Job, Scheduler
+from rlm_runtime.types import AgentId
+
+TAIL = "\n\nWrite a question that the text above answers."
+"""The task behind the text. Its wording matters little (11 were measured); its place does: data
+first, so that the next question finds the text in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """One agent's way to the model: its tree, its name, its depth."""
+
+    scheduler: Scheduler
+    layout: Layout
+    job: Job
+    agent_id: AgentId
+    depth: int = 0
+
+
+class QuestionLikelihood:
+    """Scores texts for one question.
+
+    Documents made by `document` are filled so that everything in front of the question ends one
+    token behind a block border. A second question about a text then computes one token and itself,
+    and its own first words can't come from the cache, where their log-probabilities would be lost.
+
+    Args:
+        asker: Who asks.
+        question: Its text.
+    """
+
+    def __init__(self, asker: Asker, question: str) -> None:
+        self._asker = asker
+        self._question_ids = asker.layout.tokenizer.encode(question)
+
+    @staticmethod
+    def document(layout: Layout, text: str) -> Document:
+        """`text` as the document of a prompt that is asked about more than once."""
+        return layout.document(text, followed_by=len(layout.tail(TAIL)) - 1)
+
+    @property
+    def cost_tokens(self) -> int:
+        """Prompt tokens one text costs when its document is in the cache."""
+        return len(self._question_ids) + 1
+
+    async def scores(
+        self, documents: Sequence[Document | None], label: str
+    ) -> list[float | LimitExceeded]:
+        """Log-probability of the question behind each text; `None` is no text.
+
+        Returns:
+            Sums over the question's tokens, in nats, or the limit that refused the call.
+        """
+        layout = self._asker.layout
+        calls = []
+        for document in documents:
+            scored = layout.scored(layout.prompt(task=TAIL, document=document), self._question_ids)
+            span = Span(scored.start, scored.end)
+            calls.append(self._call(scored.prompt, document, label, span))
+        outcomes = await self._asker.scheduler.run_all(self._asker.job, calls)
+        return [o if isinstance(o, LimitExceeded) else sum(o.logprobs or ()) for o in outcomes]
+
+    async def read(self, documents: Sequence[Document], label: str) -> None:
+        """Compute documents as plain requests, so that scoring takes them from the cache.
+
+        Scoring alone would be right too, but makes log-probabilities for every position that it
+        computes, which for long documents costs time and gigabytes of memory. A limit of the tree
+        that refuses some is left for `scores` to meet.
+        """
+        layout = self._asker.layout
+        calls = [
+            self._call(layout.prompt(task=TAIL, document=document), document, label)
+            for document in documents
+        ]
+        await self._asker.scheduler.run_all(self._asker.job, calls)
+
+    def _call(
+        self, prompt: Prompt, document: Document | None, label: str, score: Span | None = None
+    ) -> Call:
+        return Call(
+            prompt=prompt,
+            agent_id=self._asker.agent_id,
+            depth=self._asker.depth,
+            label=label,
+            group=None if document is None else document.digest,
+            score=score,
+        )
+
