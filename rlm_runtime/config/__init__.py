@@ -1,1 +1,1 @@
-"""."""
+"""The configuration: its tree (`model.py`), loading (`load.py`), folders (`places.py`)."""
