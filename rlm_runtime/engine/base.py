@@ -6,7 +6,7 @@ owns no agents, no documents and no limits of a tree.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -179,7 +179,7 @@ class Engine(Protocol):
         """What this engine is."""
         ...
 
-    def generate(self, request: GenerateRequest) -> AsyncIterator[TokenDelta | Finished]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenDelta | Finished]:
         """Stream the generated ids, then `Finished`.
 
         Cancelling the task that iterates, or closing the iterator, aborts the request in the

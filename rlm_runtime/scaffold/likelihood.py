@@ -103,4 +103,3 @@ class QuestionLikelihood:
             group=None if document is None else document.digest,
             score=score,
         )
-

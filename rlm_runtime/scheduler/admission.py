@@ -6,8 +6,9 @@ blocks are resident, even when the whole text is larger than the KV cache: with 
 eviction the other order would compute every chunk once a question.
 
 Room: at most `max_running` calls, and their KV together (the shared prefix once, a chunk once a
-group) within the cache. The first call in order is never overtaken by a later one that would fit,
-so nothing starves. Pure bookkeeping in one event loop: no task, no clock.
+group) within the cache. The next call in order is never overtaken by a later one that would fit;
+only a group that is fed without end could keep the others waiting. Pure bookkeeping in one event
+loop: no task, no clock.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Admission:
         self._waiting: dict[int, OrderedDict[Hashable, deque[Ticket]]] = {}
         self._running: set[Ticket] = set()
         self._running_groups: dict[Hashable, int] = {}
+        self._last_group: Hashable = None
         self._used_tokens = 0
         self.waiting = 0
 
@@ -101,7 +103,7 @@ class Admission:
     def _admit(self) -> None:
         while self.waiting and len(self._running) < self._max_running:
             groups = self._waiting[min(self._waiting)]
-            ticket = next(iter(groups.values()))[0]
+            ticket = groups[self._next_group(groups)][0]
             cost = self._cost(ticket)
             if self._running and self._used_tokens + cost > self._kv_tokens:
                 return
@@ -111,7 +113,15 @@ class Admission:
             self._used_tokens += cost
             self._running.add(ticket)
             self._running_groups[ticket.key] = self._running_groups.get(ticket.key, 0) + 1
+            self._last_group = ticket.key
             ticket.admitted.set()
+
+    def _next_group(self, groups: OrderedDict[Hashable, deque[Ticket]]) -> Hashable:
+        """The group whose document was used last, else one in use, else the one that came first."""
+        for key in (self._last_group, *self._running_groups):
+            if key in groups:
+                return key
+        return next(iter(groups))
 
     def _cost(self, ticket: Ticket) -> int:
         shares = ticket.key in self._running_groups

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
-import anyio.abc
 
 from rlm_runtime.blocks import block_chain
 from rlm_runtime.engine.base import (
@@ -269,9 +268,8 @@ class Scheduler:
         )
 
     def _event(self, call: Call, record: _Record, shared_by: int) -> CallFinished:
-        ids, facts = call.prompt.ids, record.facts
         # The last generated id was sampled but never went through the model: it has no KV.
-        cacheable = (*ids, *record.ids[:-1])
+        cacheable = (*call.prompt.ids, *record.ids[:-1])
         chain = block_chain(cacheable, self._engine.info.block_size, call.cache_salt)
         salt = call.cache_salt
         return CallFinished(
@@ -293,19 +291,7 @@ class Scheduler:
             max_tokens=call.max_tokens,
             temperature=call.temperature,
             shared_by=shared_by,
-            prompt_tokens=facts and facts.prompt_tokens,
-            cached_tokens=facts and facts.cached_tokens,
-            computed_tokens=facts and facts.computed_tokens,
-            generated_tokens=facts and facts.generated_tokens,
-            runs=facts and facts.runs,
-            ttft_s=facts and facts.ttft_s,
-            queue_s=facts and facts.queue_s,
-            prefill_s=facts and facts.prefill_s,
-            decode_s=facts and facts.decode_s,
-            preemptions=facts and facts.preemptions,
-            scheduled_at_s=facts and facts.scheduled_at_s,
-            finished_at_s=facts and facts.finished_at_s,
-            finish_reason=facts and facts.finish_reason,
+            **_fact_fields(record.facts),
         )
 
     def _with_blob(self, prompt: Prompt, segment: Segment) -> Segment:
@@ -316,6 +302,12 @@ class Scheduler:
 def _finish(item: Finished, record: _Record) -> CallResult:
     record.facts = item.facts
     return CallResult(tuple(record.ids), item.logprobs, item.facts)
+
+
+def _fact_fields(facts: RequestFacts | None) -> dict[str, Any]:  # Any: fields of several types
+    """The engine's facts as fields of `CallFinished`, which has them under the same names."""
+    names = [f.name for f in fields(RequestFacts)]
+    return {name: None if facts is None else getattr(facts, name) for name in names}
 
 
 def _identity(call: Call) -> tuple[object, ...] | None:

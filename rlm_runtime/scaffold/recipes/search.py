@@ -218,7 +218,7 @@ class Search:
                 end_byte=start + len(words.encode()),
                 text=words,
                 heading=heading,
-                document=self._corpus.layout.document(shown),
+                document=self._corpus.layout.document(shown, fill=False),
             )
 
     def _note_read(

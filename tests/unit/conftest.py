@@ -1,0 +1,101 @@
+"""A scripted engine for logic above the engine: it computes nothing and obeys its test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+import anyio
+import pytest
+
+from rlm_runtime.engine.base import (
+    EngineInfo,
+    EngineStats,
+    Finished,
+    GenerateRequest,
+    RequestFacts,
+    TokenDelta,
+)
+
+
+@dataclass
+class FakeEngine:
+    """Answers each request with `max_tokens` copies of id 7, when its gate is open."""
+
+    max_running: int = 4
+    kv_blocks: int = 10_000
+    seen: list[GenerateRequest] = field(default_factory=list)
+    running: int = 0
+    most_running: int = 0
+    aborted: list[str] = field(default_factory=list)
+    gate: anyio.Event | None = None
+    on_request: Callable[[GenerateRequest], None] | None = None
+
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo(
+            model="fake",
+            window=8192,
+            block_size=32,
+            kv_blocks=self.kv_blocks,
+            tokenizer_digest="0",
+            vocab_size=1000,
+            max_running=self.max_running,
+            backend="fake",
+        )
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenDelta | Finished]:
+        self.seen.append(request)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            if self.on_request is not None:
+                self.on_request(request)
+            if self.gate is not None:
+                await self.gate.wait()
+            await anyio.lowlevel.checkpoint()
+            yield TokenDelta((7,) * request.max_tokens)
+            span = request.score
+            logprobs = None if span is None else (-1.0,) * (span.end - span.start)
+            yield Finished(self.facts(request), logprobs)
+        except anyio.get_cancelled_exc_class():
+            self.aborted.append(request.request_id)
+            raise
+        finally:
+            self.running -= 1
+
+    def facts(self, request: GenerateRequest) -> RequestFacts:
+        return RequestFacts(
+            prompt_tokens=len(request.prompt_ids),
+            cached_tokens=0,
+            computed_tokens=len(request.prompt_ids),
+            generated_tokens=request.max_tokens,
+            ttft_s=0.0,
+            queue_s=0.0,
+            prefill_s=0.0,
+            decode_s=0.0,
+            runs=1,
+            preemptions=0,
+            scheduled_at_s=0.0,
+            finished_at_s=0.0,
+            finish_reason="length",
+        )
+
+    async def reset_prefix_cache(self) -> None:
+        return
+
+    def stats(self) -> EngineStats:
+        return EngineStats(0, 0, 0, 0, 0, self.running, 0, 0.0)
+
+    async def close(self) -> None:
+        return
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def fake_engine() -> FakeEngine:
+    return FakeEngine()
