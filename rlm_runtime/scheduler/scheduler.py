@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 import anyio
+import anyio.lowlevel
 
 from rlm_runtime.blocks import block_chain
 from rlm_runtime.engine.base import (
@@ -214,6 +215,8 @@ class Scheduler:
             try:
                 with _deadline(job):
                     await ticket.admitted.wait()
+                    # A cancelled tree's running calls leave first and make room for its waiting ones.
+                    await anyio.lowlevel.checkpoint_if_cancelled()
                     record.admitted_at_s = self._recorder.now()
                     job.note_started()
                     result = await self._generate(call, record)
