@@ -21,9 +21,10 @@ MAX_HEADING_CHARS = 120
 
 _BLANK = re.compile(r"\n[ \t\r\f\v]*\n")
 _SENTENCE_END = re.compile(
-    r"""(?:[.!?…]["'”’)\]*`]*(?=\s+["'“‘(\[*`]*[^\W_])   # Latin: the next word must follow a space
-        |[。！？]["'”’」』）]*                              # CJK: no space needed
-    )""",
+    r"""[.!?…]["'”’)\]*`]*                                  # Latin: a space must follow, then a
+        (?=\s+(?:["'“‘(\[*`]+[^\W_]|[^\W_a-zà-ÿ]))           # capital, a digit, a quotation
+       |[。！？]["'”’」』）]*                                # CJK: no space needed
+    """,
     re.VERBOSE,
 )
 _NO_SENTENCE_END = re.compile(
