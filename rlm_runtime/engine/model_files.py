@@ -304,12 +304,17 @@ def _unknown(model: str) -> ModelError:
 
 
 def main(argv: list[str]) -> int:
-    """`python -m rlm_runtime.engine.model_files prepare`: what set-up calls.
+    """What set-up calls: `ready` (is the default model whole?) and `prepare` (make it so).
 
-    Steps go to standard error, the folder to standard output.
+    Steps and errors go to standard error.
+
+    Returns:
+        An exit code: for `ready`, 0 or 1.
     """
+    if argv == ["ready"]:
+        return 0 if _is_whole(models_home() / DEFAULT) else 1
     if argv != ["prepare"]:
-        sys.stderr.write("usage: python -m rlm_runtime.engine.model_files prepare\n")
+        sys.stderr.write("usage: python -m rlm_runtime.engine.model_files ready|prepare\n")
         return 2
     shown = ""
 
@@ -321,11 +326,10 @@ def main(argv: list[str]) -> int:
             sys.stderr.flush()
 
     try:
-        folder = add(DEFAULT, on_progress=show)
+        add(DEFAULT, on_progress=show)
     except RLMError as err:
         sys.stderr.write(f"{err}\n")
         return err.exit_code
-    sys.stdout.write(f"{folder.path}\n")
     return 0
 
 
