@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -142,7 +143,10 @@ def test_without_a_cpu_torch_the_index_of_cpu_builds_is_asked(clone: Clone) -> N
     assert done.returncode == 0, done.stderr
     plain, second = clone.installs()
     assert "--extra-index-url" not in plain
-    assert "install --extra-index-url https://download.pytorch.org/whl/cpu -e" in second
+    script = (ROOT / "scripts" / "setup").read_text()
+    index = re.search(r"^cpu_torch_index=(\S+)$", script, re.MULTILINE)
+    assert index is not None
+    assert f"install --extra-index-url {index[1]} -e" in second
 
 
 def test_cuda_chooses_the_other_extra_and_keeps_what_loads_there(clone: Clone) -> None:
