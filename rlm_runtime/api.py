@@ -6,20 +6,16 @@ question, one run directory with its events.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 import anyio
 import anyio.from_thread
-import anyio.to_thread
 
 from rlm_runtime.config import Config, config_digest, load, state_home
 from rlm_runtime.engine import model_files
@@ -40,22 +36,24 @@ from rlm_runtime.scaffold.recipes.search import Passage, Search, SearchResult
 from rlm_runtime.scheduler import Job, Progress, Scheduler
 from rlm_runtime.store import ContextStore, name_for
 from rlm_runtime.tracing import (
-    SCHEMA_VERSION,
     AgentFinished,
     AgentStarted,
     EngineStarted,
     Recorder,
     RunFinished,
-    RunStarted,
     ValueStored,
-    machine,
     new_run_directory,
+    run_started,
 )
 from rlm_runtime.types import AgentId, Limits, Ref, StopReason, Usage
 
 T = TypeVar("T")
 Source = str | bytes | Path
 """A text, its UTF-8 bytes, or a file, which is mapped and never read whole."""
+
+
+MAX_SHOWN = 3
+"""Passages a result holds, the answer included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,30 +127,19 @@ class AsyncRLM:
         self._tokenizer = Tokenizer.from_folder(self._model.path)
         template = ChatTemplate.from_folder(self._model.path, self._tokenizer)
         self.layout = Layout(self._tokenizer, template, self.config.engine.block_size)
-        self._room_for("", "The shared prefix and one chunk")
         self.context = ContextStore(self._tokenizer.count)
         self.ledger = Ledger()
         self._corpus = Corpus(self.context, self.layout, self.config.search.chunk_tokens)
+        self._room_for("", "The shared prefix and one chunk")
         self._recorder = _open_recorder(self.config)
         self._recorder.subscribe(self.ledger.add)
         self._internals: Internals | None = None
         self._booting = anyio.Lock()
-        self._counters = (0, 0, 0, 0, 0)
+        self._counters = [0, 0, 0, 0, 0]
         self._agents = 0
         self._error: BaseException | None = None
         self._is_closed = False
-        self._recorder.emit(
-            RunStarted(
-                at_s=self._recorder.now(),
-                schema_version=SCHEMA_VERSION,
-                run_id=self._recorder.run_id,
-                started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                package_version=version("rlm-vllm"),
-                python=platform.python_version(),
-                machine=machine(),
-                config_digest=config_digest(self.config),
-            )
-        )
+        self._recorder.emit(run_started(self._recorder.run_id, config_digest(self.config)))
 
     @property
     def run_directory(self) -> Path | None:
@@ -184,7 +171,16 @@ class AsyncRLM:
         if isinstance(value, Path):
             ref = self.context.put_file(name or name_for(value, self.context.names()), value)
         else:
-            ref = self.context.put_text(name or "context", value)
+            name = name or "context"
+            if not value:
+                raise InputError(
+                    f"The text {name!r} is empty.", "Give a text with something in it."
+                )
+            ref = (
+                self.context.put_text(name, value)
+                if isinstance(value, str)
+                else self.context.put(name, "str", value)
+            )
         count = self.context.tokens(ref)
         self._recorder.emit(
             ValueStored(
@@ -266,7 +262,6 @@ class AsyncRLM:
         )
         reason, found, answer = StopReason.CANCELLED, None, None
         try:
-            await anyio.to_thread.run_sync(self._corpus.bm25, refs, task)
             result = await search.run(asker, refs, task, exhaustive=exhaustive)
             reason, found = result.stop_reason, result.found
             answer = result.passages[0].text if result.found else None
@@ -365,7 +360,7 @@ class AsyncRLM:
             stats.generated_tokens,
             stats.preemptions,
         )
-        self._counters = tuple(map(sum, zip(self._counters, counted, strict=True)))
+        self._counters = [a + b for a, b in zip(self._counters, counted, strict=True)]
         await parts.engine.close()
 
     def _refs(
@@ -393,7 +388,7 @@ class AsyncRLM:
         if window is None:
             return
         fixed = len(self.layout.shared_ids) + len(self.layout.tail(TAIL)) + 1
-        chunk = self.config.search.chunk_tokens * 3 // 2
+        chunk = self._corpus.max_piece_tokens + self.layout.block_size
         need = fixed + chunk + self._tokenizer.count(task)
         if need <= window:
             return
@@ -411,7 +406,7 @@ class AsyncRLM:
             answer=answer,
             found=result.found,
             is_uncertain=result.is_uncertain,
-            passages=result.passages,
+            passages=result.passages[:MAX_SHOWN],
             stop_reason=result.stop_reason,
             usage=usage,
             figures=self.ledger.agent_figures(agent_id),

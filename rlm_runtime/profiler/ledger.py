@@ -143,15 +143,15 @@ class Ledger:
         stored = sum(self._stored.values())
         return {
             **self._run.figures(),
-            "engine_computed_tokens": end and end.engine_computed_tokens,
-            "engine_preemptions": end and end.engine_preemptions,
+            "engine_computed_tokens": None if end is None else end.engine_computed_tokens,
+            "engine_preemptions": None if end is None else end.engine_preemptions,
             "stored_tokens": stored,
             "stored_tokens_estimated": int(self._stored_is_estimated),
             "loaded_share": self._run.loaded_tokens / stored if stored else None,
-            "shared_prefix_tokens": engine and engine.shared_prefix_tokens,
-            "block_size": engine and engine.block_size,
-            "kv_tokens": engine and engine.kv_blocks * engine.block_size,
-            "boot_s": engine and engine.boot_s,
+            "shared_prefix_tokens": None if engine is None else engine.shared_prefix_tokens,
+            "block_size": None if engine is None else engine.block_size,
+            "kv_tokens": None if engine is None else engine.kv_blocks * engine.block_size,
+            "boot_s": None if engine is None else engine.boot_s,
         }
 
     def _agent(self, agent_id: str) -> Tally:

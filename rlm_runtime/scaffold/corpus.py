@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rlm_runtime.prompt import Document, Layout
 from rlm_runtime.scaffold.likelihood import QuestionLikelihood
-from rlm_runtime.store import ContextStore, cut_tokens
+from rlm_runtime.store import Chunk, ContextStore, cut, fit, target_bytes
 from rlm_runtime.types import Ref
 
 if TYPE_CHECKING:
@@ -47,13 +47,25 @@ class Corpus:
         self.chunk_tokens = chunk_tokens
         self.read: set[str] = set()
         """Digests of the documents that were computed before, so probably cached."""
-        self._pieces: dict[str, tuple[Piece, ...]] = {}
+        self._chunks: dict[str, tuple[Chunk, ...]] = {}
         self._documents: dict[Piece, Document] = {}
         self._index: tuple[tuple[Ref, ...], bm25s.BM25] | None = None
 
     def pieces(self, refs: Sequence[Ref]) -> tuple[Piece, ...]:
         """The pieces of texts, in order. The first call reads each text once."""
         return tuple(piece for ref in refs for piece in self._pieces_of(ref))
+
+    def fitted(self, piece: Piece) -> tuple[Piece, ...]:
+        """The piece itself; split, where it has far more tokens than the text has on average."""
+        content = self.store.get(piece.ref.name, piece.ref.version).content
+        chunk = Chunk(piece.start_byte, piece.end_byte)
+        parts = fit(content, chunk, self.max_piece_tokens, self.layout.tokenizer.count)
+        return tuple(Piece(piece.ref, part.start, part.end) for part in parts)
+
+    @property
+    def max_piece_tokens(self) -> int:
+        """What no fitted piece exceeds: the room that a prompt must have for one."""
+        return self.chunk_tokens * 3 // 2
 
     def text(self, piece: Piece) -> str:
         """A piece's own words."""
@@ -88,12 +100,13 @@ class Corpus:
         return [float(score) for score in self._index[1].get_scores(known)]
 
     def _pieces_of(self, ref: Ref) -> tuple[Piece, ...]:
-        pieces = self._pieces.get(ref.digest)
-        if pieces is None:
-            chunks = cut_tokens(self.store, ref, self.chunk_tokens)
-            pieces = tuple(Piece(ref, chunk.start, chunk.end) for chunk in chunks)
-            self._pieces[ref.digest] = pieces
-        return pieces
+        chunks = self._chunks.get(ref.digest)
+        if chunks is None:
+            content = self.store.get(ref.name, ref.version).content
+            count = self.layout.tokenizer.count
+            chunks = cut(content, target_bytes(content, self.chunk_tokens, count))
+            self._chunks[ref.digest] = chunks
+        return tuple(Piece(ref, chunk.start, chunk.end) for chunk in chunks)
 
 
 def _terms(text: str) -> list[str]:

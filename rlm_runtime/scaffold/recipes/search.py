@@ -16,7 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rlm_runtime.config.model import SearchConfig
+import anyio.to_thread
+
+from rlm_runtime.config import SearchConfig
 from rlm_runtime.errors import LimitExceeded
 from rlm_runtime.prompt import Document
 from rlm_runtime.scaffold.corpus import Corpus, Piece
@@ -27,9 +29,6 @@ from rlm_runtime.types import Ref, StopReason
 
 LEAD_BYTES = 2_000
 """How far in front of a chunk the heading of its first sentence is looked for."""
-
-MAX_SHOWN = 3
-"""Sentences a result shows, the answer included."""
 
 MAX_WAVE = 64
 """Chunks that are computed and then scored together, less where the KV cache is small."""
@@ -57,11 +56,30 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class RankedChunk:
+    """A chunk that the model ranked.
+
+    Attributes:
+        piece: Its place.
+        lift: How much likelier it makes the question than no text does, nats.
+        bm25: Its BM25 score.
+        score: What it was ranked by: `lift` plus the weighted `bm25`.
+    """
+
+    piece: Piece
+    lift: float
+    bm25: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """What `search` found.
 
     Attributes:
-        passages: The likeliest sentences, best first; the first one is the answer if one was found.
+        passages: The sentences of the best chunks, likeliest first; the first one is the answer if
+            one was found.
+        chunks: The chunks that were ranked, best first.
         found: The best one's lift says that it answers the question.
         is_uncertain: Found, but the lift is one that wrong answers often reach too.
         pieces: Chunks of all texts.
@@ -71,6 +89,7 @@ class SearchResult:
     """
 
     passages: tuple[Passage, ...]
+    chunks: tuple[RankedChunk, ...]
     found: bool
     is_uncertain: bool
     pieces: int
@@ -120,29 +139,35 @@ class Search:
             exhaustive: Rank all chunks, however long the texts are.
         """
         likelihood = QuestionLikelihood(asker, question)
+        # Reading and indexing a long text takes seconds of Python: not in the event loop.
+        lexical = await anyio.to_thread.run_sync(self._corpus.bm25, refs, question)
         pieces = self._corpus.pieces(refs)
-        lexical = self._corpus.bm25(refs, question)
-        chosen = self._choose(lexical, exhaustive=exhaustive)
-
+        chosen = [
+            (part, i)
+            for i in self._choose(lexical, exhaustive=exhaustive)
+            for part in self._corpus.fitted(pieces[i])
+        ]
         (base,) = await likelihood.scores([None], "score without text")
         if isinstance(base, LimitExceeded):
-            return SearchResult((), False, False, len(pieces), 0, base.stop_reason)
-        ranks, stop = await self._rank(likelihood, asker, [pieces[i] for i in chosen])
-        combined = {
-            chosen[i]: lift - base + self._config.bm25_weight * lexical[chosen[i]]
-            for i, lift in ranks.items()
-        }
-        best = sorted(combined, key=lambda i: (-combined[i], i))[: self._config.passages]
-        passages, stop_sentences = await self._quote(
-            likelihood, asker, [pieces[i] for i in best], base
-        )
+            return SearchResult((), (), False, False, len(pieces), 0, base.stop_reason)
+        scores, stop = await self._rank(likelihood, asker, [part for part, _ in chosen])
+        chunks = []
+        for i, score in scores.items():
+            part, position = chosen[i]
+            bm25, lift = lexical[position], score - base
+            total = lift + self._config.bm25_weight * bm25
+            chunks.append(RankedChunk(part, lift, bm25, total))
+        chunks.sort(key=lambda chunk: -chunk.score)
+        best = [chunk.piece for chunk in chunks[: self._config.passages]]
+        passages, stop_sentences = await self._quote(likelihood, asker, best, base)
         found = bool(passages) and passages[0].lift > self._config.not_found_below_z
         return SearchResult(
-            passages=passages[:MAX_SHOWN],
+            passages=passages,
+            chunks=tuple(chunks),
             found=found,
             is_uncertain=found and passages[0].lift <= self._config.certain_above_z,
             pieces=len(pieces),
-            ranked=len(ranks),
+            ranked=len({chosen[i][1] for i in scores}),
             stop_reason=stop or stop_sentences or StopReason.FINAL,
         )
 
