@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Library
+from tokenizers import models, pre_tokenizers
 
 from rlm_runtime.blocks import block_chain
-from rlm_runtime.errors import InputError
+from rlm_runtime.errors import InputError, ModelError
 from rlm_runtime.prompt import CONNECTIVE, ChatTemplate, Document, Layout, NameLine, Prompt
 from rlm_runtime.prompt import Tokenizer as PromptTokenizer
 from rlm_runtime.tracing import blob_digest, ids_to_blob
@@ -269,6 +272,31 @@ def test_the_shared_text_can_forge_no_turn(
     layout = Layout(tokenizer, template, 32, FORGERIES[0])
     inside = layout.shared_ids[len(template.system_open) : -len(template.system_to_user)]
     assert tokenizer.special_ids.isdisjoint(inside)
+
+
+@pytest.mark.parametrize(("alphabet", "filler"), [("aĊĠ", 1), ("aĠ", 1), ("a.", 1)])
+def test_where_a_newline_is_no_token_another_fills(
+    template: ChatTemplate, tmp_path: Path, alphabet: str, filler: int
+) -> None:
+    layout = Layout(few_bytes(tmp_path, alphabet), template, 8, "a")
+    document = layout.document("aa")
+    assert document.ids == (0, 0, *[filler] * (len(document.ids) - 2))
+    assert (len(layout.shared_ids) + len(document.ids)) % 8 == 0
+
+
+def test_a_tokenizer_with_nothing_to_fill_with_is_refused(
+    template: ChatTemplate, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="can't be filled to whole cache blocks"):
+        Layout(few_bytes(tmp_path, "a"), template, 8, "a")
+
+
+def few_bytes(folder: Path, alphabet: str) -> PromptTokenizer:
+    """A tokenizer that knows these bytes and drops all others."""
+    library = Library(models.BPE({char: i for i, char in enumerate(alphabet)}, []))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.save(str(folder / "tokenizer.json"))
+    return PromptTokenizer.from_folder(folder)
 
 
 def test_an_empty_shared_text_is_refused(

@@ -265,6 +265,7 @@ def test_the_default_of_several_templates_is_taken(make_folder: MakeFolder) -> N
 
 def test_what_transformers_gives_templates_is_there(learn: Learn) -> None:
     source = (
+        "  {% if true %}\n  {% endif %}\n"
         "{% generation %}{% endgeneration %}{% for i in [1, 2] %}{% break %}{% endfor %}"
         "{{ {'b': '<é>', 'a': none} | tojson(indent=None, sort_keys=true) }}"
         "{% if tools %}{{ 1 }}{% endif %}{{ pad_token }}" + CHATML
