@@ -32,7 +32,7 @@ from rlm_runtime.profiler import Figures, Ledger
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
 from rlm_runtime.scaffold.corpus import Corpus
 from rlm_runtime.scaffold.likelihood import TAIL, Asker
-from rlm_runtime.scaffold.recipes.search import Passage, Search, SearchResult
+from rlm_runtime.scaffold.recipes.search import Passage, RankedChunk, Search, SearchResult
 from rlm_runtime.scheduler import Job, Progress, Scheduler
 from rlm_runtime.store import ContextStore, name_for
 from rlm_runtime.tracing import (
@@ -48,12 +48,8 @@ from rlm_runtime.tracing import (
 from rlm_runtime.types import AgentId, Limits, Ref, StopReason, Usage
 
 T = TypeVar("T")
-Source = str | bytes | Path
-"""A text, its UTF-8 bytes, or a file, which is mapped and never read whole."""
-
-
-MAX_SHOWN = 3
-"""Passages a result holds, the answer included."""
+Source = str | bytes | Path | Ref
+"""A text, its UTF-8 bytes, a file (which is never read whole), or what `store` gave for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +60,8 @@ class Result:
         answer: The sentence that answers it, quoted; `None` when nothing was found.
         found: There is an answer. "Not found" is an answer of its own, not an error.
         is_uncertain: Found, but with a likelihood that wrong answers often reach too.
-        passages: The likeliest sentences with their places, best first.
+        passages: The sentences of the best chunks with their places, likeliest first.
+        chunks: The chunks that the model ranked, best first.
         stop_reason: `final`, or the limit that ended the search early.
         usage: Token sums of this question's calls.
         figures: This question's figures, by the names of `docs/measure.md`.
@@ -78,6 +75,7 @@ class Result:
     found: bool
     is_uncertain: bool
     passages: tuple[Passage, ...]
+    chunks: tuple[RankedChunk, ...]
     stop_reason: StopReason
     usage: Usage
     figures: Figures
@@ -168,6 +166,8 @@ class AsyncRLM:
         Raises:
             InputError: It is empty, not text or can't be read; or the name is no identifier.
         """
+        if isinstance(value, Ref):
+            return value
         if isinstance(value, Path):
             ref = self.context.put_file(name or name_for(value, self.context.names()), value)
         else:
@@ -196,6 +196,17 @@ class AsyncRLM:
             )
         )
         return ref
+
+    def check(self, task: str) -> None:
+        """See whether a question can be asked, before anything is started.
+
+        Raises:
+            InputError: It is empty.
+            PromptTooLong: It does not fit the window beside a chunk of text.
+        """
+        if not task.strip():
+            raise InputError("The question is empty.", "Ask something.")
+        self._room_for(task, "The question, the shared prefix and one chunk")
 
     async def start(self) -> None:
         """Boot the engine now; nothing to do when it runs.
@@ -241,7 +252,7 @@ class AsyncRLM:
                 the next question starts a new one.
         """
         refs = self._refs(context)
-        self._check_task(task)
+        self.check(task)
         parts = await self.internals()
         self._agents += 1
         agent_id = AgentId(f"a{self._agents}")
@@ -373,14 +384,9 @@ class AsyncRLM:
             return refs
         if isinstance(context, Mapping):
             return tuple(self.store(value, name) for name, value in context.items())
-        if isinstance(context, str | bytes | Path):
+        if isinstance(context, str | bytes | Path | Ref):
             return (self.store(context),)
         return tuple(self.store(value) for value in context)
-
-    def _check_task(self, task: str) -> None:
-        if not task.strip():
-            raise InputError("The question is empty.", "Ask something.")
-        self._room_for(task, "The question, the shared prefix and one chunk")
 
     def _room_for(self, task: str, what: str) -> None:
         """A prompt of `S`, a chunk, the tail and the question must fit the window."""
@@ -406,7 +412,8 @@ class AsyncRLM:
             answer=answer,
             found=result.found,
             is_uncertain=result.is_uncertain,
-            passages=result.passages[:MAX_SHOWN],
+            passages=result.passages,
+            chunks=result.chunks,
             stop_reason=result.stop_reason,
             usage=usage,
             figures=self.ledger.agent_figures(agent_id),
@@ -467,7 +474,7 @@ class RLM:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self._call(lambda: self._session.__aexit__(kind, error, trace))
+            self.call(lambda session: session.__aexit__(kind, error, trace))
         finally:
             self._exit.close()
 
@@ -475,9 +482,13 @@ class RLM:
         """As `AsyncRLM.store`."""
         return self._session.store(value, name)
 
+    def check(self, task: str) -> None:
+        """As `AsyncRLM.check`."""
+        self._session.check(task)
+
     def start(self) -> None:
         """As `AsyncRLM.start`."""
-        self._call(self._session.start)
+        self.call(AsyncRLM.start)
 
     def run(
         self,
@@ -489,8 +500,8 @@ class RLM:
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Result:
         """As `AsyncRLM.run`; `on_progress` is called in the session's own thread."""
-        return self._call(
-            lambda: self._session.run(
+        return self.call(
+            lambda session: session.run(
                 task, context, limits=limits, exhaustive=exhaustive, on_progress=on_progress
             )
         )
@@ -499,9 +510,12 @@ class RLM:
         """As `AsyncRLM.close`."""
         self.__exit__(None, None, None)
 
-    def _call(self, function: Callable[[], Awaitable[T]]) -> T:
-        """Run a coroutine function in the session's thread; an interrupt here cancels it there."""
-        future = self._portal.start_task_soon(function)
+    def call(self, function: Callable[[AsyncRLM], Awaitable[T]]) -> T:
+        """Run a coroutine function on the session, in its own event loop.
+
+        An interrupt here cancels it there, and waits until it has ended.
+        """
+        future = self._portal.start_task_soon(function, self._session)
         try:
             return future.result()
         except BaseException:
