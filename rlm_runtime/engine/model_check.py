@@ -150,7 +150,9 @@ def _check_safetensors(folder: Path, name: str, manifest: Manifest | None) -> No
         ends = [tensor["data_offsets"][1] for key, tensor in header.items() if key[:2] != "__"]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as err:
         raise _damaged(folder, name, "has an unreadable header", manifest) from err
-    size, expected = path.stat().st_size, 8 + length + max(ends, default=0)
+    if not ends:
+        raise _damaged(folder, name, "holds no tensors", manifest)
+    size, expected = path.stat().st_size, 8 + length + max(ends)
     if size != expected:
         raise _damaged(folder, name, f"has {size:,} bytes instead of {expected:,}", manifest)
 

@@ -151,7 +151,7 @@ def test_a_second_add_downloads_nothing_and_works_without_the_hub(hub: str, tmp_
 @pytest.mark.parametrize(
     ("model", "more", "remedy"),
     [
-        ("acme/gated", {}, "hf auth login"),
+        ("acme/gated", {}, "Accept them"),
         ("acme/none", {}, "Check the spelling"),
         ("acme/seven", {"HF_HUB_OFFLINE": "1"}, "Unset HF_HUB_OFFLINE"),
         ("acme/seven", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "Check the network"),
@@ -166,3 +166,4 @@ def test_what_can_not_be_downloaded_says_why_and_what_to_do(
 def test_second_copies_and_other_formats_are_not_needed() -> None:
     names = ["model-1.safetensors", "consolidated.safetensors", "onnx/model.safetensors", "a.bin"]
     assert needed_files([*names, "config.json"]) == ("config.json", "model-1.safetensors")
+    assert needed_files(["weights.safetensors", "fp8/x.safetensors"]) == ("weights.safetensors",)

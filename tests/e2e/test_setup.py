@@ -7,7 +7,8 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,6 +51,7 @@ class Clone:
     root: Path
     bin: Path
     env: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def command(self, **env: str) -> tuple[list[str], Mapping[str, str]]:
         path = f"{self.bin}:/usr/bin:/bin"
@@ -63,9 +65,18 @@ class Clone:
 
     def start(self, **env: str) -> subprocess.Popen[str]:
         argv, environment = self.command(**env)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             argv, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what a failed test left."""
+        for process in self.started:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
     def fake(self, name: str, script: str) -> None:
         (self.bin / name).write_text(script)
@@ -83,7 +94,7 @@ class Clone:
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Clone:
+def clone(tmp_path: Path) -> Iterator[Clone]:
     clone = Clone(tmp_path / "a clone", tmp_path / "bin")
     clone.bin.mkdir()
     (clone.root / "scripts").mkdir(parents=True)
@@ -92,7 +103,8 @@ def clone(tmp_path: Path) -> Clone:
     for name in ("python3", "python3.13", "python3.12", "python3.11"):
         clone.fake(name, PYTHON)
     clone.env = {"CALLS": str(tmp_path / "calls"), "MODEL": str(tmp_path / "model")}
-    return clone
+    yield clone
+    clone.end()
 
 
 def test_the_first_run_installs_then_removes_what_can_not_load_then_prepares(clone: Clone) -> None:
@@ -228,24 +240,23 @@ def test_two_at_once_install_once(clone: Clone, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     os.mkfifo(f"{gate}.here")
-    with clone.start(GATE=str(gate)) as first:
-        assert Path(f"{gate}.here").read_text() == "at the gate\n"
-        with clone.start() as second:
-            assert second.stderr is not None
-            assert "waiting" in second.stderr.readline()
-            gate.write_text("open\n")
-            assert first.wait() == 0
-            assert second.wait() == 0
+    first = clone.start(GATE=str(gate))
+    assert Path(f"{gate}.here").read_text() == "at the gate\n"
+    second = clone.start()
+    assert second.stderr is not None
+    assert "waiting" in second.stderr.readline()
+    gate.write_text("open\n")
+    assert (first.wait(), second.wait()) == (0, 0)
     assert len(clone.installs()) == 1
 
 
 def test_an_interrupt_ends_the_step_and_the_next_run_goes_on(clone: Clone, tmp_path: Path) -> None:
     hang = tmp_path / "hang"
     os.mkfifo(hang)
-    with clone.start(HANG=str(hang)) as process:
-        installer = int(hang.read_text())
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait() == 130
+    process = clone.start(HANG=str(hang))
+    installer = int(hang.read_text())
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
     with pytest.raises(ProcessLookupError):
         os.kill(installer, 0)
     assert clone.run().stderr.endswith("Ready. Try scripts/demo.\n")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rlm_runtime.engine import default_model, model_check, model_files, model_steps
@@ -191,7 +191,8 @@ def test_a_config_that_is_no_json_object_is_named(tmp_path: Path, text: str) -> 
         model_check.check(folder)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(length=0, rest=struct.pack("<Q", 2) + b"{}")
 @given(length=st.integers(0, len(weights()) - 1), rest=st.binary(max_size=40))
 def test_weights_cut_anywhere_are_refused(tmp_path: Path, length: int, rest: bytes) -> None:
     folder = write_model(tmp_path / "m")
