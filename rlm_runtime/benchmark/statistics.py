@@ -1,0 +1,93 @@
+"""Medians, their ratios, and how far both can be trusted.
+
+Times of requests have long right tails (another process, a page fault), so figures are medians and
+intervals come from resampling, which assumes no shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+RESAMPLES = 10_000
+"""Resampled medians; the ends of an interval then move by less than 2 % of its width."""
+
+COVERAGE = 0.95
+
+LEAST_FOR_INTERVAL = 5
+"""Values a series needs before it gets an interval: with n values their whole range misses the
+true median in `2 ** (1 - n)` of all cases, 1 in 8 with 4 values, 1 in 16 with 5."""
+
+
+class Estimate(NamedTuple):
+    """A figure with its 95 % interval.
+
+    Attributes:
+        value: The figure.
+        low: Lower end; `None` where too few values were measured.
+        high: Upper end, likewise.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def interval(self) -> str:
+        """The interval in words, for tables."""
+        if self.low is None or self.high is None:
+            return "too few values"
+        return f"{self.low:.3f} to {self.high:.3f}"
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value below which `percent` per cent of the values lie, between neighbours linearly.
+
+    Args:
+        values: At least one, in any order.
+        percent: 0..100; 50 is the median.
+
+    Raises:
+        ValueError: There are no values, or `percent` is out of range.
+    """
+    if not values:
+        raise ValueError("no values")
+    return float(np.percentile(values, percent))
+
+
+def ratio_of_medians(
+    numerator: Sequence[float], denominator: Sequence[float], *, seed: int
+) -> Estimate | None:
+    """Median over median, with a percentile bootstrap interval.
+
+    The two series are resampled independently. O(`RESAMPLES` x n), milliseconds.
+
+    Args:
+        numerator: Positive values.
+        denominator: Positive values; the lengths may differ.
+        seed: The same seed and values give the same interval.
+
+    Returns:
+        `None` when one of the series is empty.
+    """
+    if not numerator or not denominator:
+        return None
+    value = percentile(numerator, 50) / percentile(denominator, 50)
+    if min(len(numerator), len(denominator)) < LEAST_FOR_INTERVAL:
+        return Estimate(value, None, None)
+    rng = np.random.default_rng(seed)
+    ratios = _resampled_medians(numerator, rng) / _resampled_medians(denominator, rng)
+    tail = 100 * (1 - COVERAGE) / 2
+    low, high = np.percentile(ratios, [tail, 100 - tail])
+    return Estimate(value, float(low), float(high))
+
+
+def _resampled_medians(
+    values: Sequence[float], rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    picked = rng.choice(np.asarray(values, dtype=np.float64), size=(RESAMPLES, len(values)))
+    medians: npt.NDArray[np.float64] = np.median(picked, axis=1)
+    return medians
