@@ -20,7 +20,7 @@ import anyio
 
 from rlm_runtime.api import Internals
 from rlm_runtime.benchmark.batching_result import GENERATED_TOKENS, Arm, ArmRun, BatchingResult
-from rlm_runtime.benchmark.session import Session, session
+from rlm_runtime.benchmark.bench import Bench, bench
 from rlm_runtime.benchmark.ttft_result import OWN_TOKENS
 from rlm_runtime.engine.base import Engine, Finished, GenerateRequest, RequestFacts
 from rlm_runtime.errors import EngineError, InputError, LimitExceeded, RLMError
@@ -71,7 +71,7 @@ async def measure(
         max_running = parts.engine.info.max_running
         return BatchingResult(tuple(taken), len(plan), seed, calls, max_running)
 
-    with session(parts, "batching", seed) as measurement:
+    with bench(parts, "batching", seed) as measurement:
         await _refresh(measurement)
         await _run(measurement, Arm.SCHEDULER_BATCHED, 0, calls, "batching warm-up")
         for position, (repeat, arm) in enumerate(plan):
@@ -83,14 +83,14 @@ async def measure(
     return result()
 
 
-async def _refresh(measurement: Session) -> None:
+async def _refresh(measurement: Bench) -> None:
     """Leave nothing but the shared prefix in the cache."""
     await measurement.forget_cache()
     made = measurement.maker.make(OWN_TOKENS)
     await measurement.run(measurement.call(made.prompt, "batching shared prefix"))
 
 
-async def _run(measurement: Session, arm: Arm, repeat: int, calls: int, label: str) -> ArmRun:
+async def _run(measurement: Bench, arm: Arm, repeat: int, calls: int, label: str) -> ArmRun:
     made = [measurement.maker.make(OWN_TOKENS) for _ in range(calls)]
     # Built before the clock starts; each arm uses one of the two.
     scheduled = [measurement.call(one.prompt, label, GENERATED_TOKENS) for one in made]
@@ -129,7 +129,7 @@ async def _run(measurement: Session, arm: Arm, repeat: int, calls: int, label: s
     )
 
 
-async def _scheduled_batch(measurement: Session, calls: Sequence[Call]) -> list[RequestFacts]:
+async def _scheduled_batch(measurement: Bench, calls: Sequence[Call]) -> list[RequestFacts]:
     facts = []
     for outcome in await measurement.parts.scheduler.run_all(measurement.job, calls):
         if isinstance(outcome, LimitExceeded):

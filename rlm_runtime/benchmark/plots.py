@@ -189,7 +189,6 @@ def _box(axes: Axes, times_ms: Sequence[float], row: float, colour: str) -> None
         widths=0.26,
         orientation="horizontal",
         showfliers=False,
-        whis=(0, 100),
         manage_ticks=False,
         medianprops={"color": _INK, "linewidth": 2},
         boxprops={"color": colour},

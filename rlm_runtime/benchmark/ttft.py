@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from rlm_runtime.api import Internals
-from rlm_runtime.benchmark.session import Session, session
+from rlm_runtime.benchmark.bench import Bench, bench
 from rlm_runtime.benchmark.ttft_result import Sample, Series, TtftResult
 from rlm_runtime.errors import EngineError, InputError
 
@@ -61,7 +61,7 @@ async def measure(
     for number in range(samples):
         series = [*_SHORT, *(_LONG if number % 2 == 0 else ())]
         rounds.append([series[i] for i in rng.permutation(len(series))])
-    with session(parts, "ttft", seed) as measurement:
+    with bench(parts, "ttft", seed) as measurement:
         for series_ in (*_SHORT, *_LONG):
             await _sample(measurement, series_, 0, label="ttft warm-up")
         return await _take(measurement, rounds, seed, on_sample)
@@ -86,13 +86,13 @@ async def pairs(parts: Internals, count: int, *, on_sample: OnSample | None = No
         raise InputError(f"{count} pairs can't be measured.", "Take at least 1.")
     # The first request must be a cold one: what is resident before it is not known.
     orders = ([Series.COLD, Series.WARM], [Series.WARM, Series.COLD])
-    with session(parts, "ttft", 0) as measurement:
+    with bench(parts, "ttft", 0) as measurement:
         rounds = [orders[number % 2] for number in range(count)]
         return await _take(measurement, rounds, 0, on_sample)
 
 
 async def _take(
-    measurement: Session, rounds: Sequence[Iterable[Series]], seed: int, on_sample: OnSample | None
+    measurement: Bench, rounds: Sequence[Iterable[Series]], seed: int, on_sample: OnSample | None
 ) -> TtftResult:
     plan = [(number, series) for number, one in enumerate(rounds) for series in one]
     info = measurement.parts.engine.info
@@ -115,7 +115,7 @@ async def _take(
     return result()
 
 
-async def _sample(measurement: Session, series: Series, number: int, label: str) -> Sample:
+async def _sample(measurement: Bench, series: Series, number: int, label: str) -> Sample:
     if series.is_cold:
         await measurement.forget_cache()
     is_variable = series is Series.VARIABLE

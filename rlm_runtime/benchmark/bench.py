@@ -16,8 +16,8 @@ from rlm_runtime.tracing import AgentFinished, AgentStarted, CacheReset
 from rlm_runtime.types import AgentId, StopReason
 
 
-class Session:
-    """One measurement on a started engine: its agent, its prompts, its way to the scheduler.
+class Bench:
+    """One measurement of a started session: its agent, its prompts, its way to the scheduler.
 
     Attributes:
         parts: The engine and what stands around it.
@@ -59,7 +59,7 @@ class Session:
 
 
 @contextmanager
-def session(parts: Internals, kind: str, seed: int) -> Iterator[Session]:
+def bench(parts: Internals, kind: str, seed: int) -> Iterator[Bench]:
     """A measurement from its `AgentStarted` event to its `AgentFinished`.
 
     Args:
@@ -70,7 +70,7 @@ def session(parts: Internals, kind: str, seed: int) -> Iterator[Session]:
     recorder = parts.recorder
     began_s = recorder.now()
     # Another measurement of this kind in the same log began at another time.
-    measurement = Session(parts, AgentId(f"{kind}-{began_s:.6f}"), seed)
+    measurement = Bench(parts, AgentId(f"{kind}-{began_s:.6f}"), seed)
     recorder.emit(
         AgentStarted(
             at_s=began_s,
