@@ -1,0 +1,129 @@
+"""Answers for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import median
+
+from rlm_runtime.api import Result
+from rlm_runtime.benchmark.ttft_result import RATIOS, Series, TtftResult
+from rlm_runtime.cli.inputs import Text
+from rlm_runtime.cli.terminal import clean, count, one_line, percent, seconds
+from rlm_runtime.scaffold.recipes.search import Passage
+from rlm_runtime.types import StopReason
+
+Texts = Mapping[str, Text]
+"""The session's texts, by the name of their variable."""
+
+_SHOWN = 3
+"""Passages for people, the answer among them."""
+
+_LISTED = 10
+"""Passages in a document."""
+
+_MORE_WIDTH = 160
+"""Further passages are cut to so many characters: they are a look around, the places are exact."""
+
+_LIMITS = {
+    StopReason.BUDGET_TOKENS: "max_tokens",
+    StopReason.BUDGET_CALLS: "max_calls",
+    StopReason.BUDGET_SECONDS: "max_seconds",
+}
+
+
+def limit_that_ended(result: Result) -> str | None:
+    """The name of the limit that ended a search early; `None` when it came to its end."""
+    return _LIMITS.get(result.stop_reason)
+
+
+def block(result: Result, texts: Texts) -> str:
+    """The answer as a few lines: quotation, place, up to two more passages."""
+    passages = list(result.passages[:_SHOWN])
+    lines = ["Not found"]
+    if result.found:
+        best = passages.pop(0)
+        lines = [("uncertain: " if result.is_uncertain else "") + clean(best.text).strip()]
+        lines.append(f"    {_place(best, texts)}{_heading(best)}")
+    label = "also" if result.found else "nearest"
+    lines += [f"    {label} {_place(p, texts)}: {one_line(p.text, _MORE_WIDTH)}" for p in passages]
+    return "\n".join(lines)
+
+
+def cost(result: Result) -> str:
+    """What the question took, in one line."""
+    usage = result.usage
+    share = "" if usage.hit_rate is None else f" ({percent(usage.hit_rate)})"
+    wall_s = result.figures.get("wall_s")
+    parts = [
+        f"{count(usage.computed_tokens, 'token')} computed, {usage.cached_tokens:,} from "
+        f"cache{share}",
+        count(usage.calls, "call"),
+        *([] if wall_s is None else [seconds(wall_s)]),
+    ]
+    return ", ".join(parts)
+
+
+def caveat(result: Result) -> str:
+    """What was not looked at, and what that may mean; empty when all was."""
+    ranked = f"{result.ranked:,} of {count(result.pieces, 'chunk')} were ranked by the model"
+    limit = limit_that_ended(result)
+    if limit is not None:
+        return f"{ranked}, then {limit} was reached: the answer is partial."
+    if result.ranked >= result.pieces:
+        return ""
+    return (
+        f"{ranked}, picked by their words: a passage that says it in other words may be missed. "
+        "--exhaustive ranks all."
+    )
+
+
+def facts(question: str, result: Result, texts: Texts) -> dict[str, object]:
+    """A question with all that came of it, for the document."""
+    return {
+        "question": question,
+        "answer": result.answer,
+        "found": result.found,
+        "is_uncertain": result.is_uncertain,
+        "stop_reason": str(result.stop_reason),
+        "passages": [_passage(passage, texts) for passage in result.passages[:_LISTED]],
+        "chunks": result.pieces,
+        "chunks_ranked": result.ranked,
+        "agent_id": result.agent_id,
+        "figures": dict(result.figures),
+    }
+
+
+def _passage(passage: Passage, texts: Texts) -> dict[str, object]:
+    text = texts[passage.variable]
+    skipped = text.source.skipped_bytes
+    return {
+        "variable": passage.variable,
+        "file": text.source.shown,
+        "start_byte": passage.start_byte + skipped,
+        "end_byte": passage.end_byte + skipped,
+        "text": passage.text,
+        "heading": passage.heading,
+        "lift": passage.lift,
+    }
+
+
+def _place(passage: Passage, texts: Texts) -> str:
+    return texts[passage.variable].place(passage.start_byte, passage.end_byte)
+
+
+def _heading(passage: Passage) -> str:
+    return f"  ({one_line(passage.heading, 80)})" if passage.heading else ""
+
+
+def pairs(result: TtftResult) -> str:
+    """Cold and warm requests at the end of a run, the ratio first."""
+    cold, warm = result.ttft_ms(Series.COLD), result.ttft_ms(Series.WARM)
+    ratio, saved_ms = result.ratio(RATIOS[0]), result.saved_ms
+    if ratio is None or saved_ms is None:
+        return "Time to first token: no pair came to its end."
+    interval = "" if ratio.low is None else f" (95 %: {ratio.interval})"
+    return (
+        f"Time to first token, {count(min(len(cold), len(warm)), 'pair')} run alone: warm / cold "
+        f"{ratio.value:.3f}{interval}; {median(warm):,.0f} ms instead of {median(cold):,.0f} ms, "
+        f"{saved_ms:,.0f} ms saved a request."
+    )

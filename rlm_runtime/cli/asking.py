@@ -1,0 +1,237 @@
+"""What `rlm run` does: one session, one engine, question after question."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rlm_runtime.api import RLM, AsyncRLM, Result
+from rlm_runtime.cli import answers, options, progress
+from rlm_runtime.cli.command import DONE, PARTIAL, Document
+from rlm_runtime.cli.first_use import get_ready
+from rlm_runtime.cli.inputs import STDIN, Source, Text, check_question, sources
+from rlm_runtime.cli.interrupts import Terminated
+from rlm_runtime.cli.terminal import Terminal, shown_path
+from rlm_runtime.errors import EngineDead, InputError, RLMError, TraceError
+from rlm_runtime.scheduler import Progress
+
+PROMPT = "question> "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What was asked for on the command line.
+
+    Attributes:
+        files: Paths, or `-`.
+        questions: None is none: they come from the terminal.
+        source: `--config`.
+        settings: `--set`, each.
+        named: Settings with an option of their own, by dotted key.
+        is_exhaustive: Rank every chunk.
+        ttft_pairs: Cold and warm requests to measure at the end.
+    """
+
+    files: Sequence[str]
+    questions: Sequence[str]
+    source: str | None
+    settings: Sequence[str]
+    named: Mapping[str, object | None]
+    is_exhaustive: bool
+    ttft_pairs: int
+
+
+def ask(wish: Wish, terminal: Terminal, document: Document) -> int:
+    """Answer the questions; returns the exit code.
+
+    Everything that can be wrong with them is looked at before the engine boots, most of it before
+    anything is written.
+
+    Raises:
+        RLMError: The first error; answers before it stand in the document and on stdout.
+    """
+    config = options.load(wish.source, wish.settings, wish.named).config
+    _check_ways(wish, terminal)
+    for question in wish.questions:
+        check_question(question)
+    given = sources(wish.files)
+    get_ready(config, terminal)
+    boot = progress.Boot()
+    rlm = RLM(config, on_stage=boot.tell)
+    session = _Session(rlm, boot, wish, terminal, document)
+    try:
+        with rlm:
+            session.store(given)
+            session.check(wish.questions)
+            session.start()
+            code = session.answer_all() if wish.questions else session.answer_on()
+            session.measure_pairs()
+            return code
+    finally:
+        session.is_over()
+
+
+def _check_ways(wish: Wish, terminal: Terminal) -> None:
+    if wish.questions:
+        return
+    if terminal.wants_json:
+        raise InputError("--json needs a question.", "Give one or more with -q.")
+    if STDIN in wish.files or not terminal.can_ask:
+        raise InputError(
+            "There is no question, and no terminal to ask for one.", "Give one or more with -q."
+        )
+
+
+class _Session:
+    """The session and what has come of it."""
+
+    def __init__(
+        self, rlm: RLM, boot: progress.Boot, wish: Wish, terminal: Terminal, document: Document
+    ) -> None:
+        self._rlm = rlm
+        self._boot = boot
+        self._wish = wish
+        self._terminal = terminal
+        self._texts: dict[str, Text] = {}
+        self._answered: list[dict[str, object]] = []
+        self._ttft: dict[str, float | int | None] = {}
+        self._document = document
+        document["variables"] = []
+        document["questions"] = self._answered
+        run_directory = rlm.run_directory
+        document["run_directory"] = None if run_directory is None else shown_path(run_directory)
+
+    def store(self, given: Sequence[Source]) -> None:
+        variables = []
+        for source in given:
+            ref = self._rlm.store(source.path or source.text, source.name)
+            self._texts[ref.name] = Text(ref, source)
+            variables.append(
+                {
+                    "name": ref.name,
+                    "file": source.shown,
+                    "size_bytes": ref.size_bytes,
+                    "digest": ref.digest,
+                }
+            )
+        self._document["variables"] = variables
+
+    def check(self, questions: Sequence[str]) -> None:
+        for question in questions:
+            self._rlm.check(question)
+
+    def start(self) -> None:
+        with self._progress("starting the engine"):
+            self._rlm.start()
+
+    def answer_all(self) -> int:
+        """The questions of the command line."""
+        several = len(self._wish.questions) > 1
+        code = DONE
+        for number, question in enumerate(self._wish.questions):
+            result = self._answer(question)
+            if answers.limit_that_ended(result) is not None:
+                code = PARTIAL
+            self._show(result, f"Q: {question}" if several else "", is_first=number == 0)
+        return code
+
+    def answer_on(self) -> int:
+        """Questions from the terminal, until there are no more.
+
+        An error or an interrupt ends its question only; a second interrupt in a row ends it all.
+        """
+        # For its effect on `input`: editing and history. Not in every Python.
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 - as said
+
+        self._terminal.hint(
+            "Ask about the text. An empty line or Ctrl-D ends; Ctrl-C ends a question under way."
+        )
+        was_interrupted = False
+        while True:
+            try:
+                question = input(PROMPT)
+                if not question.strip():
+                    return DONE
+                was_interrupted = False
+                check_question(question)
+                self._show(self._answer(question), "", is_first=True)
+            except EOFError:
+                self._terminal.put("")
+                return DONE
+            except KeyboardInterrupt as err:
+                self._terminal.say("")  # the prompt's line ends here
+                if was_interrupted or isinstance(err, Terminated):
+                    raise
+                was_interrupted = True
+                self._terminal.interrupts.rearm()
+                self._terminal.say("Ctrl-C once more, an empty line or Ctrl-D ends.")
+            except TraceError:
+                raise  # nothing more can be kept of this session
+            except RLMError as err:
+                self._terminal.error(str(err))
+                if isinstance(err, EngineDead):
+                    self._terminal.say("The next question starts a new engine.")
+
+    def measure_pairs(self) -> None:
+        """Time to first token, after the questions: a run's own requests wait for each other."""
+        pairs = self._wish.ttft_pairs
+        if not pairs:
+            return
+        # Late: numpy and the statistics are for those who measure.
+        from rlm_runtime.benchmark import ttft
+        from rlm_runtime.benchmark.ttft_result import TtftResult
+
+        async def measure(session: AsyncRLM) -> TtftResult:
+            return await ttft.pairs(await session.internals(), pairs, on_sample=on_sample)
+
+        with self._progress("measuring time to first token") as show:
+
+            def on_sample(so_far: TtftResult) -> None:
+                done, planned = len(so_far.samples), so_far.planned_samples
+                show(progress.State("measuring time to first token", done, planned))
+
+            result = self._rlm.call(measure)
+        self._ttft = dict(result.figures())
+        self._document["ttft"] = result.detail()
+        self._terminal.hint(answers.pairs(result))
+
+    def is_over(self) -> None:
+        """However it ended, the engine included, whose own counters come with its end."""
+        self._document["figures"] = {**self._rlm.ledger.figures(), **self._ttft}
+        if self._rlm.run_directory is not None:
+            self._terminal.hint(f"run: {shown_path(self._rlm.run_directory)}")
+
+    def _answer(self, question: str) -> Result:
+        with self._progress("reading the question") as show:
+
+            def on_progress(now: Progress) -> None:
+                if now.stage:
+                    show(progress.of_job(now))
+
+            result = self._rlm.run(
+                question, exhaustive=self._wish.is_exhaustive, on_progress=on_progress
+            )
+        self._answered.append(answers.facts(question, result, self._texts))
+        return result
+
+    def _show(self, result: Result, header: str, *, is_first: bool) -> None:
+        terminal = self._terminal
+        if not terminal.wants_json:
+            lines = [] if is_first else [""]
+            lines += [header] if header else []
+            terminal.put("\n".join([*lines, answers.block(result, self._texts)]))
+        terminal.hint(answers.cost(result))
+        if caveat := answers.caveat(result):
+            is_partial = answers.limit_that_ended(result) is not None
+            (terminal.say if is_partial else terminal.hint)(caveat)
+
+    @contextlib.contextmanager
+    def _progress(self, first: str) -> Iterator[progress.Show]:
+        with progress.shown(self._terminal, first) as show:
+            self._boot.show = show
+            try:
+                yield show
+            finally:
+                self._boot.show = None

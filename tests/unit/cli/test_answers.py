@@ -1,0 +1,95 @@
+"""How an answer is written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlm_runtime.api import Result
+from rlm_runtime.cli import answers
+from rlm_runtime.cli.inputs import Source, Text
+from rlm_runtime.scaffold.recipes.search import Passage
+from rlm_runtime.types import AgentId, Ref, StopReason, Usage
+
+TEXTS = {
+    "report": Text(Ref("report", 1, "str", 100, "d"), Source("R.txt", Path("R.txt"), "", 3)),
+}
+BEST = Passage("report", 10, 30, "Anna Meier\nsigned it.", "Signatures", 25.0)
+OTHERS = [Passage("report", 40 + i, 50 + i, f"Other {i}\n\n line.", "", 3.0) for i in range(20)]
+FOUND = Result(
+    answer=BEST.text,
+    found=True,
+    is_uncertain=False,
+    passages=(BEST, *OTHERS),
+    chunks=(),
+    stop_reason=StopReason.FINAL,
+    usage=Usage(calls=7, prompt_tokens=400, cached_tokens=300, computed_tokens=100),
+    figures={"wall_s": 1.25},
+    pieces=9,
+    ranked=9,
+    agent_id=AgentId("a1"),
+    run_directory=None,
+)
+
+
+def test_a_found_answer_is_quoted_with_its_place_and_two_more() -> None:
+    assert answers.block(FOUND, TEXTS).splitlines() == [
+        "Anna Meier",
+        "signed it.",
+        "    R.txt:bytes 13-33  (Signatures)",
+        "    also R.txt:bytes 43-53: Other 0 line.",
+        "    also R.txt:bytes 44-54: Other 1 line.",
+    ]
+
+
+def test_an_uncertain_answer_says_so() -> None:
+    assert answers.block(replace(FOUND, is_uncertain=True), TEXTS).startswith("uncertain: Anna")
+
+
+def test_not_found_still_shows_where_it_looked_best() -> None:
+    result = replace(FOUND, found=False, answer=None, passages=tuple(OTHERS))
+    assert answers.block(result, TEXTS).splitlines()[:2] == [
+        "Not found",
+        "    nearest R.txt:bytes 43-53: Other 0 line.",
+    ]
+    assert answers.block(replace(result, passages=()), TEXTS) == "Not found"
+
+
+def test_the_cost_has_tokens_share_calls_and_time() -> None:
+    assert answers.cost(FOUND) == "100 tokens computed, 300 from cache (75 %), 7 calls, 1.2 s"
+    nothing = replace(FOUND, usage=Usage(), figures={})
+    assert answers.cost(nothing) == "0 tokens computed, 0 from cache, 0 calls"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
+        ({"ranked": 4}, "--exhaustive"),
+        ({"ranked": 4, "stop_reason": StopReason.BUDGET_TOKENS}, "max_tokens was reached"),
+        ({"stop_reason": StopReason.BUDGET_SECONDS}, "max_seconds was reached"),
+    ],
+)
+def test_what_was_not_looked_at_is_admitted(changes: dict[str, object], words: str) -> None:
+    said = answers.caveat(replace(FOUND, **changes))  # type: ignore[arg-type] # any field
+    assert words in said
+    assert bool(said) == bool(words)
+    assert ("4 of 9 chunks" in said) == (changes.get("ranked") == 4)
+
+
+def test_a_document_lists_passages_with_places_in_the_file() -> None:
+    facts = answers.facts("Who?", FOUND, TEXTS)
+    passages = facts["passages"]
+    assert isinstance(passages, list)
+    assert passages[0] == {
+        "variable": "report",
+        "file": "R.txt",
+        "start_byte": 13,
+        "end_byte": 33,
+        "text": BEST.text,
+        "heading": "Signatures",
+        "lift": 25.0,
+    }
+    assert len(passages) == 10
