@@ -1,0 +1,1 @@
+"""Measured workloads: real or seeded text, ground truth, sizes."""
