@@ -222,7 +222,11 @@ class Search:
             lift = outcome - base
             passages.append(Passage(name, start, end, candidate.text, candidate.heading, lift))
         passages.sort(key=lambda passage: -passage.lift)
-        return tuple(passages), stop
+        # Texts repeat themselves; a sentence is shown once.
+        distinct: dict[tuple[str, str], Passage] = {}
+        for passage in passages:
+            distinct.setdefault((passage.heading, passage.text), passage)
+        return tuple(distinct.values()), stop
 
     def _candidates(self, piece: Piece) -> Iterator[_Candidate]:
         store, ref = self._corpus.store, piece.ref
