@@ -9,11 +9,12 @@ from pathlib import Path
 
 import psutil
 
-from rlm_runtime.cli import kv_cache
 from rlm_runtime.cli.findings import Finding, problem
 from rlm_runtime.cli.findings_packages import NAME, installed
 from rlm_runtime.cli.terminal import count, shown_path, size
 from rlm_runtime.config import Config, state_home
+from rlm_runtime.engine import memory as engine_memory
+from rlm_runtime.engine.settings import usable_cores
 from rlm_runtime.errors import ConfigError
 from rlm_runtime.tracing.recorder import LEAST_FREE_BYTES
 
@@ -22,8 +23,8 @@ _GPU_TIMEOUT_S = 10.0
 
 
 def cores(config: Config) -> Finding:
-    """Cores this process may run on, against the threads the engine is given."""
-    number, threads = len(os.sched_getaffinity(0)), config.engine.cpu_threads
+    """Cores this process may use, against the threads the engine is given."""
+    number, threads = usable_cores(), config.engine.cpu_threads
     facts = {"cores": number, "cpu_threads": threads}
     if threads is not None and threads > number:
         return Finding(
@@ -39,7 +40,7 @@ def cores(config: Config) -> Finding:
 
 def memory() -> Finding:
     """The machine's memory."""
-    total, available = psutil.virtual_memory().total, kv_cache.available_bytes()
+    total, available = psutil.virtual_memory().total, engine_memory.available_bytes()
     what = f"memory: {size(total)}, {size(available)} available"
     facts = {"total_bytes": total, "available_bytes": available}
     return Finding(name="memory", level="ok", what=what, facts=facts)

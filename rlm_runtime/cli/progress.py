@@ -98,7 +98,7 @@ class Boot:
     def tell(self, stage: str) -> None:
         """Called by the session, in its thread."""
         if self.show is not None:
-            self.show(State(f"starting the engine: {stage}"))
+            self.show(State(f"booting: {stage}"))
 
 
 def of_step(step: Step) -> State:

@@ -125,15 +125,19 @@ class Boots:
         return engine
 
 
-read_once = cache(Tokenizer.from_folder)
+READ_ONCE = cache(Tokenizer.from_folder)
+
+
+@pytest.fixture(autouse=True)
+def tokenizers_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a tokenizer takes longer than the rest of a test."""
+    monkeypatch.setattr(Tokenizer, "from_folder", READ_ONCE)
 
 
 @pytest.fixture
 def boots(monkeypatch: pytest.MonkeyPatch) -> Boots:
     """Engines that sessions start from now on."""
     scripted = Boots()
-    # Reading a tokenizer takes longer than the rest of a test.
-    monkeypatch.setattr(Tokenizer, "from_folder", read_once)
     module = ModuleType("rlm_runtime.engine.vllm_engine")
     module.VLLMEngine = scripted  # type: ignore[attr-defined] # a module made here
     monkeypatch.setitem(sys.modules, "rlm_runtime.engine.vllm_engine", module)

