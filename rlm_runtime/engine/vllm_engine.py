@@ -1,0 +1,377 @@
+"""The engine on vLLM, in process: token ids in, ids and facts out.
+
+`AsyncLLM` lives here and runs the model in processes of its own; `boot.py` starts and ends them.
+vLLM is imported when an engine starts, never when this module is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, get_args
+
+import anyio
+
+from rlm_runtime.config.model import EngineConfig
+from rlm_runtime.engine.base import (
+    EngineInfo,
+    EngineStats,
+    Finished,
+    FinishReason,
+    GenerateRequest,
+    RequestFacts,
+    Span,
+    TokenDelta,
+)
+from rlm_runtime.engine.boot import EngineThread
+from rlm_runtime.engine.counters import Counters
+from rlm_runtime.engine.engine_log import EngineLog
+from rlm_runtime.errors import EngineDead, EngineError, InputError, PromptTooLong
+from rlm_runtime.types import RequestId
+
+LONGEST_LOOP_TOKENS = 48
+LOOP_COUNT = 6
+"""A tail of this many equal patterns of 1 to `LONGEST_LOOP_TOKENS` tokens is a loop. Small models
+repeat sentences of 20 to 40 tokens; fewer repeats would end tables and rules of dashes."""
+
+
+class VLLMEngine:
+    """An `Engine` on vLLM. Made by `start`, used by one event loop, ended by `close`."""
+
+    def __init__(
+        self, llm: Any, info: EngineInfo, thread: EngineThread, counters: Counters
+    ) -> None:
+        self._llm = llm  # an AsyncLLM
+        self._info = info
+        self._thread = thread
+        self._counters = counters
+        self._log: EngineLog | None = None
+        self._is_closed = False
+        self._cause: str | None = None
+
+    @classmethod
+    async def start(
+        cls,
+        config: EngineConfig,
+        model_dir: Path,
+        *,
+        model_name: str,
+        tokenizer_digest: str,
+        log_path: Path | None = None,
+        on_stage: Callable[[str], None] | None = None,
+    ) -> Self:
+        """Boot vLLM on a model. Takes 15 to 60 seconds; cancelling it leaves nothing behind.
+
+        The environment is changed while it boots (what vLLM reads from there) and given back.
+
+        Args:
+            config: The engine's settings.
+            model_dir: The model's folder, in Hugging Face's layout.
+            model_name: The name it is served under.
+            tokenizer_digest: Goes into `info`.
+            log_path: Where vLLM and its processes write, appended to; `None` is a temporary file
+                that stays only if the engine failed.
+            on_stage: Told in a word or two what begins: "importing vllm", "starting engine",
+                "warming up".
+
+        Raises:
+            ConfigError: vLLM has no such argument or refuses a setting.
+            EngineError: The boot failed or took longer than `start_timeout_s`; with the cause.
+        """
+        log = EngineLog(log_path)
+        counters = Counters()
+        tell = on_stage or _ignore
+        thread = EngineThread(
+            config,
+            model_dir,
+            model_name=model_name,
+            log=log,
+            counters=counters,
+            on_stage=tell,
+        )
+        try:
+            with anyio.move_on_after(config.start_timeout_s):
+                llm = await thread.boot()
+                engine = cls(llm, _info(llm, model_name, tokenizer_digest), thread, counters)
+                tell("warming up")
+                await engine._warm_up()
+                log.mark()
+                engine._log = log
+                return engine
+            raise EngineError(
+                f"The engine did not start within {config.start_timeout_s:g} seconds "
+                "(engine.start_timeout_s).",
+                f"Its log is {log.path}.",
+            )
+        except BaseException as err:
+            with anyio.CancelScope(shield=True):
+                await thread.close()
+            log.close(keep=isinstance(err, EngineError))
+            raise
+
+    @property
+    def info(self) -> EngineInfo:
+        """What this engine is."""
+        return self._info
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenDelta | Finished]:
+        """Stream the generated ids, then `Finished`; see `Engine.generate`.
+
+        A scored request makes logits for every prompt position that it computes, `vocab_size`
+        floats each, `max_batched_tokens` positions at a time. So send what comes before the span as
+        a plain request first, and score what is left with that in the cache.
+
+        Raises:
+            InputError: An id outside the vocabulary, no ids, or a span outside the prompt.
+            PromptTooLong: The prompt and `max_tokens` exceed the window.
+            EngineDead: The engine's process ended.
+            EngineError: The engine refused this request, or was closed.
+        """
+        _check(request, self._info)
+        runs: list[_Run] = []
+        for name, read_cache in (
+            (request.request_id, request.read_cache),
+            (f"{request.request_id}-uncached", False),
+        ):
+            run = _Run(request)
+            runs.append(run)
+            async with aclosing(self._outputs(request, name, read_cache)) as outputs:
+                async for output in outputs:
+                    ids = run.add(output)
+                    if not run.is_scored:
+                        break
+                    if ids:
+                        yield TokenDelta(ids)
+            if run.is_scored:
+                break
+        yield Finished(_facts(runs), runs[-1].logprobs)
+
+    async def reset_prefix_cache(self) -> None:
+        """Forget all cached blocks; see `Engine.reset_prefix_cache`.
+
+        Raises:
+            EngineError: A request is running, or the engine was closed.
+            EngineDead: The engine's process ended.
+        """
+        await self._require_life()
+        try:
+            was_reset = await self._llm.reset_prefix_cache()
+        except Exception as err:
+            raise await self._error(err) from err
+        if not was_reset:
+            raise EngineError(
+                "The prefix cache can't be reset while requests are running.",
+                "Wait for them to end.",
+            )
+
+    def stats(self) -> EngineStats:
+        """The engine's counters since its start, the warm-up left out."""
+        return self._counters.stats()
+
+    async def close(self) -> None:
+        """End the engine and its processes. Idempotent; running requests fail."""
+        if not self._is_closed:
+            self._is_closed = True
+            # vLLM would leave running requests waiting for ever.
+            self._llm.output_processor.propagate_error(self._llm.dead_error)
+        with anyio.CancelScope(shield=True):
+            await self._thread.close()
+        self._llm = None
+        if self._log is not None:
+            self._log.close(keep=self._cause is not None)
+
+    async def _outputs(
+        self, request: GenerateRequest, name: str, read_cache: bool
+    ) -> AsyncGenerator[Any]:
+        """What vLLM answers to one run of a request; leaving early aborts it in the engine."""
+        from vllm.inputs import tokens_input
+
+        await self._require_life()
+        # A copy of the ids: vLLM keeps and may extend the list.
+        prompt = tokens_input(list(request.prompt_ids), cache_salt=request.cache_salt)
+        try:
+            params = _sampling_params(request, read_cache)
+            stream = self._llm.generate(prompt, params, name, priority=request.priority)
+            async with aclosing(stream):
+                async for output in stream:
+                    yield output
+        except Exception as err:
+            raise await self._error(err) from err
+
+    async def _require_life(self) -> None:
+        if self._is_closed:
+            raise EngineError("The engine is closed.", "Start a new one.")
+        if self._llm.errored:
+            raise await self._death()
+
+    async def _error(self, err: Exception) -> Exception:
+        """An error of vLLM as one of ours."""
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if self._is_closed:
+            return EngineError("The engine was closed while a request ran.", "Start a new one.")
+        if isinstance(err, EngineDeadError):
+            return await self._death()
+        if isinstance(err, VLLMClientError):
+            return InputError(f"vLLM refuses the request: {err}.")
+        cause = err.__cause__ or err
+        return EngineError(f"The request failed in the engine: {cause}.", "Send it again.")
+
+    async def _death(self) -> EngineDead:
+        if self._cause is None:
+            self._cause = await self._thread.cause_of_death()
+        return EngineDead(f"{self._cause}.")
+
+    async def _warm_up(self) -> None:
+        """Run once what is slow the first time: log-probabilities, computed and behind a cache."""
+        length = min(self._info.block_size + 16, self._info.window - 1)
+        ids = tuple(range(1, length + 1))
+        for run in range(2):
+            request = GenerateRequest(
+                RequestId(f"warm-up-{run}"), ids, score=Span(length - 8, length)
+            )
+            async with aclosing(self.generate(request)) as stream:
+                async for _item in stream:
+                    pass
+        await self.reset_prefix_cache()
+        self._counters.zero()
+
+
+@dataclass(slots=True)
+class _Run:
+    """One request as vLLM saw it, while its outputs come in."""
+
+    request: GenerateRequest
+    generated_tokens: int = 0
+    logprobs: tuple[float, ...] | None = None
+    is_scored: bool = True
+    last: Any = field(default=None)  # a RequestOutput
+
+    def add(self, output: Any) -> tuple[int, ...]:
+        """Take in the next output and return its ids; sets `is_scored` and `logprobs`."""
+        is_first = self.last is None
+        self.last = output
+        completion = output.outputs[0]
+        ids = tuple(completion.token_ids)
+        self.generated_tokens += len(ids)
+        span = self.request.score
+        if span is not None and is_first:
+            # Position i is computed with position i - 1. One that came from the cache was not
+            # computed: what stands there is whatever memory held. After a preemption nobody knows.
+            self.is_scored = (
+                output.num_cached_tokens < span.start and output.metrics.num_preemptions == 0
+            )
+            if self.is_scored:
+                self.logprobs = _read(output.prompt_logprobs, self.request.prompt_ids, span)
+        return ids
+
+
+def _read(prompt_logprobs: Any, ids: tuple[int, ...], span: Span) -> tuple[float, ...]:
+    return tuple(prompt_logprobs[i][ids[i]].logprob for i in range(span.start, span.end))
+
+
+def _check(request: GenerateRequest, info: EngineInfo) -> None:
+    ids, span = request.prompt_ids, request.score
+    if not ids:
+        raise InputError("The prompt has no tokens.", "Send at least one.")
+    if request.max_tokens < 1:
+        raise InputError("max_tokens must be at least 1.")
+    if not (0 <= request.temperature < math.inf):
+        raise InputError("temperature must be a number, 0 or above.")
+    if min(ids) < 0 or max(ids) >= info.vocab_size:
+        raise InputError(
+            f"The prompt has an id that is not in 0..{info.vocab_size - 1:,}.",
+            "Use this model's tokenizer.",
+        )
+    if len(ids) + request.max_tokens > info.window:
+        raise PromptTooLong(
+            len(ids),
+            info.window - request.max_tokens,
+            f"That leaves room for max_tokens={request.max_tokens:,}; shorten the prompt.",
+        )
+    if span is not None and not (1 <= span.start < span.end <= len(ids)):
+        raise InputError(
+            f"The span {span.start}..{span.end} is not inside positions 1..{len(ids)}.",
+            "The first position has no log-probability: nothing stands before it.",
+        )
+
+
+def _sampling_params(request: GenerateRequest, read_cache: bool) -> Any:  # a SamplingParams
+    from vllm import SamplingParams
+    from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
+
+    return SamplingParams(
+        temperature=request.temperature,
+        seed=request.seed,
+        max_tokens=request.max_tokens,
+        stop_token_ids=list(request.stop_token_ids),
+        ignore_eos=request.ignore_eos,
+        prompt_logprobs=None if request.score is None else 0,
+        flat_logprobs=request.score is not None,
+        # Said outright: vLLM would not read the cache for a request with log-probabilities.
+        skip_reading_prefix_cache=not read_cache,
+        repetition_detection=RepetitionDetectionParams(
+            max_pattern_size=LONGEST_LOOP_TOKENS, min_pattern_size=1, min_count=LOOP_COUNT
+        )
+        if request.stop_repetition
+        else None,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _facts(runs: list[_Run]) -> RequestFacts:
+    """Sums over the runs of a request."""
+    prompt_tokens = len(runs[0].request.prompt_ids) * len(runs)
+    cached_tokens = sum(run.last.num_cached_tokens or 0 for run in runs)
+    metrics = [run.last.metrics for run in runs]
+    ttft_s = sum(m.first_token_latency for m in metrics)
+    # The latency is wall clock, these are the engine's: a step of the wall clock must not show.
+    prefill_s = sum(m.first_token_ts - m.scheduled_ts for m in metrics)
+    return RequestFacts(
+        prompt_tokens=prompt_tokens,
+        cached_tokens=cached_tokens,
+        computed_tokens=prompt_tokens - cached_tokens,
+        generated_tokens=sum(run.generated_tokens for run in runs),
+        ttft_s=ttft_s,
+        queue_s=max(0.0, ttft_s - prefill_s),
+        prefill_s=prefill_s,
+        decode_s=sum(m.last_token_ts - m.first_token_ts for m in metrics),
+        runs=len(runs),
+        preemptions=sum(m.num_preemptions for m in metrics),
+        scheduled_at_s=metrics[0].scheduled_ts,
+        finished_at_s=metrics[-1].last_token_ts,
+        finish_reason=_finish_reason(runs[-1].last.outputs[0].finish_reason),
+    )
+
+
+def _finish_reason(reason: str | None) -> FinishReason:
+    for known in get_args(FinishReason):
+        if reason == known:
+            return known  # type: ignore[no-any-return] # get_args is untyped
+    raise EngineError(f"The engine ended a request with {reason!r}.", "Send it again.")
+
+
+def _info(llm: Any, model_name: str, tokenizer_digest: str) -> EngineInfo:
+    import vllm
+    from vllm.platforms import current_platform
+
+    config = llm.vllm_config
+    return EngineInfo(
+        model=model_name,
+        window=config.model_config.max_model_len,
+        block_size=config.cache_config.block_size,
+        kv_blocks=config.cache_config.num_gpu_blocks,
+        tokenizer_digest=tokenizer_digest,
+        vocab_size=config.model_config.get_vocab_size(),
+        max_running=config.scheduler_config.max_num_seqs,
+        backend=f"vllm {vllm.__version__} {current_platform.device_type}",
+    )
+
+
+def _ignore(_stage: str) -> None:
+    pass
