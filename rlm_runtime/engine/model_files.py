@@ -14,7 +14,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,8 @@ import msgspec
 
 from rlm_runtime.config.load import home
 from rlm_runtime.engine import default_model, hub_model, model_check
-from rlm_runtime.engine.model_steps import OnProgress, Progress
-from rlm_runtime.errors import ModelError, RLMError
+from rlm_runtime.engine.model_steps import OnProgress
+from rlm_runtime.errors import ModelError
 
 DEFAULT = default_model.NAME
 
@@ -301,37 +300,3 @@ def _unknown(model: str) -> ModelError:
         f"No model named {model!r}.",
         f"{known} Add a folder or a Hugging Face id (owner/name): rlm model add MODEL",
     )
-
-
-def main(argv: list[str]) -> int:
-    """What set-up calls: `ready` (is the default model whole?) and `prepare` (make it so).
-
-    Steps and errors go to standard error.
-
-    Returns:
-        An exit code: for `ready`, 0 or 1.
-    """
-    if argv == ["ready"]:
-        return 0 if _is_whole(models_home() / DEFAULT) else 1
-    if argv != ["prepare"]:
-        sys.stderr.write("usage: python -m rlm_runtime.engine.model_files ready|prepare\n")
-        return 2
-    shown = ""
-
-    def show(progress: Progress) -> None:
-        nonlocal shown
-        if progress.step != shown:
-            shown = progress.step
-            sys.stderr.write(f"{shown}\n")
-            sys.stderr.flush()
-
-    try:
-        add(DEFAULT, on_progress=show)
-    except RLMError as err:
-        sys.stderr.write(f"{err}\n")
-        return err.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

