@@ -30,6 +30,8 @@ class FakeEngine:
     aborted: list[str] = field(default_factory=list)
     gate: anyio.Event | None = None
     on_request: Callable[[GenerateRequest], None] | None = None
+    score: Callable[[GenerateRequest], float] = lambda _: -1.0
+    """Log-probability of each scored token."""
 
     @property
     def info(self) -> EngineInfo:
@@ -56,7 +58,9 @@ class FakeEngine:
             await anyio.lowlevel.checkpoint()
             yield TokenDelta((7,) * request.max_tokens)
             span = request.score
-            logprobs = None if span is None else (-1.0,) * (span.end - span.start)
+            logprobs = None
+            if span is not None:
+                logprobs = (self.score(request),) * (span.end - span.start)
             yield Finished(self.facts(request), logprobs)
         except anyio.get_cancelled_exc_class():
             self.aborted.append(request.request_id)

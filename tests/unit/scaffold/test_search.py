@@ -1,0 +1,164 @@
+"""The search recipe on an engine that finds a question likely when the prompt has its words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rlm_runtime.config import SearchConfig
+from rlm_runtime.engine.base import GenerateRequest
+from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
+from rlm_runtime.scaffold.corpus import Corpus
+from rlm_runtime.scaffold.likelihood import Asker
+from rlm_runtime.scaffold.recipes.search import Search, SearchResult
+from rlm_runtime.scheduler import Job, Scheduler
+from rlm_runtime.store import ContextStore
+from rlm_runtime.tracing import AnyEvent, CallFinished, Recorder, ValueRead
+from rlm_runtime.types import AgentId, Limits, StopReason
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import FakeEngine
+
+pytestmark = pytest.mark.anyio
+
+CHUNK_TOKENS = 64
+FILLER = "The weather was mild and the days went by as they always do in such a place. "
+FACT = "Edith Märlow repaired the lighthouse clock at Farrow Point."
+QUESTION = "Who repaired the lighthouse clock?"
+
+
+class Bench:
+    """The recipe with its store and its events."""
+
+    def __init__(self, engine: FakeEngine, model_dir: Path, **config: float) -> None:
+        self.engine = engine
+        tokenizer = Tokenizer.from_folder(model_dir)
+        self.layout = Layout(tokenizer, ChatTemplate.from_folder(model_dir, tokenizer), 32)
+        self.shared = len(self.layout.shared_ids)
+        engine.score = self.score
+        self.recorder = Recorder(None)
+        self.events: list[AnyEvent] = []
+        self.recorder.subscribe(self.events.append)
+        self.store = ContextStore(tokenizer.count)
+        self.corpus = Corpus(self.store, self.layout, CHUNK_TOKENS)
+        self.config = SearchConfig(chunk_tokens=CHUNK_TOKENS, **config)
+        self.scheduler = Scheduler(
+            engine, self.recorder, shared_tokens=self.shared, max_queued_calls=1000
+        )
+
+    def score(self, request: GenerateRequest) -> float:
+        """Each question token costs 5 nats, less for each that the text in front of it has."""
+        assert request.score is not None
+        start, end = request.score.start, request.score.end
+        text, question = set(request.prompt_ids[self.shared : start]), request.prompt_ids[start:end]
+        return -5.0 * sum(i not in text for i in question) / len(question)
+
+    async def ask(
+        self, *names: str, limits: Limits | None = None, exhaustive: bool = False
+    ) -> SearchResult:
+        asker = Asker(self.scheduler, self.layout, Job(limits), AgentId("a1"))
+        search = Search(self.corpus, self.config, self.recorder, self.engine.info.kv_tokens)
+        refs = [self.store.get(name).ref for name in names]
+        return await search.run(asker, refs, QUESTION, exhaustive=exhaustive)
+
+    def labels(self) -> list[str]:
+        return [e.label for e in self.events if isinstance(e, CallFinished)]
+
+
+@pytest.fixture
+def bench(fake_engine: FakeEngine, model_dir: Path) -> Bench:
+    return Bench(fake_engine, model_dir)
+
+
+def paragraphs(count: int, fact_at: int) -> str:
+    parts = [f"Day {i} was like this. {FILLER * 3}" for i in range(count)]
+    parts[fact_at] = f"{FILLER}{FACT} {FILLER}"
+    return "\n\n".join(parts)
+
+
+async def test_the_answer_is_a_quotation_with_its_bytes(bench: Bench) -> None:
+    text = "Präambel über Öfen.\n\n" + paragraphs(8, fact_at=5)
+    bench.store.put_text("report", text)
+    result = await bench.ask("report")
+    best = result.passages[0]
+    assert best.text == FACT
+    assert text.encode()[best.start_byte : best.end_byte].decode() == FACT
+    assert best.variable == "report"
+    assert result.found
+    assert result.stop_reason is StopReason.FINAL
+
+
+async def test_a_text_without_the_answer_gives_not_found(bench: Bench) -> None:
+    bench.store.put_text("report", "\n\n".join([FILLER] * 10))
+    result = await bench.ask("report")
+    assert not result.found
+    assert result.passages, "what came nearest is still shown"
+
+
+async def test_several_texts_are_searched_at_once(bench: Bench) -> None:
+    bench.store.put_text("a", FILLER * 20)
+    bench.store.put_text("b", paragraphs(3, fact_at=1))
+    assert (await bench.ask("a", "b")).passages[0].variable == "b"
+
+
+async def test_equal_texts_under_two_names_keep_their_names(bench: Bench) -> None:
+    bench.store.put_text("first", paragraphs(2, fact_at=1))
+    bench.store.put_text("second", paragraphs(2, fact_at=1))
+    assert (await bench.ask("second")).passages[0].variable == "second"
+    assert (await bench.ask("first")).passages[0].variable == "first"
+
+
+async def test_of_a_long_text_word_search_picks_what_the_model_ranks(
+    fake_engine: FakeEngine, model_dir: Path
+) -> None:
+    bench = Bench(fake_engine, model_dir, max_ranked_tokens=3 * CHUNK_TOKENS)
+    bench.store.put_text("report", paragraphs(40, fact_at=31))
+    result = await bench.ask("report")
+    assert result.passages[0].text == FACT
+    assert result.ranked == 3 < result.pieces
+    everything = await bench.ask("report", exhaustive=True)
+    assert everything.ranked == everything.pieces
+
+
+async def test_a_second_question_reads_no_chunk_again(bench: Bench) -> None:
+    bench.store.put_text("report", paragraphs(8, fact_at=5))
+    await bench.ask("report")
+    read = bench.labels().count("read chunk")
+    ranked = bench.labels().count("rank chunk")
+    assert read == ranked > 4
+    await bench.ask("report")
+    assert bench.labels().count("read chunk") == read
+    assert bench.labels().count("rank chunk") == 2 * ranked
+
+
+async def test_chunks_end_one_token_behind_a_block_border_with_their_task(bench: Bench) -> None:
+    """So that a second question computes one token and itself, and loses no log-probability."""
+    bench.store.put_text("report", paragraphs(8, fact_at=5))
+    await bench.ask("report")
+    starts = {
+        r.score.start
+        for r, e in zip(bench.engine.seen, bench.labels(), strict=True)
+        if r.score is not None and e == "rank chunk"
+    }
+    assert {start % 32 for start in starts} == {1}
+
+
+@pytest.mark.parametrize("calls", [0, 1, 5, 17, 25])
+async def test_a_limit_ends_the_search_with_what_is_done(bench: Bench, calls: int) -> None:
+    bench.store.put_text("report", paragraphs(8, fact_at=5))
+    result = await bench.ask("report", limits=Limits(max_calls=calls))
+    assert result.stop_reason is StopReason.BUDGET_CALLS
+    assert len(bench.engine.seen) == calls
+    assert result.ranked <= calls
+
+
+async def test_what_enters_a_prompt_is_recorded_as_read(bench: Bench) -> None:
+    text = paragraphs(8, fact_at=5)
+    bench.store.put_text("report", text)
+    result = await bench.ask("report")
+    reads = [e for e in bench.events if isinstance(e, ValueRead)]
+    covered = {b for e in reads for b in range(e.start_byte, e.end_byte)}
+    assert covered == set(range(len(text.encode()))), "ranked whole: every byte entered a prompt"
+    assert len(reads) >= result.pieces
