@@ -97,6 +97,7 @@ class _Session:
         self._answered: list[dict[str, object]] = []
         self._ttft: dict[str, float | int | None] = {}
         self._document = document
+        self._is_started = False
         document["variables"] = []
         document["questions"] = self._answered
         run_directory = rlm.run_directory
@@ -122,6 +123,7 @@ class _Session:
             self._rlm.check(question)
 
     def start(self) -> None:
+        self._is_started = True
         with self._progress("starting the engine"):
             self._rlm.start()
 
@@ -200,7 +202,7 @@ class _Session:
     def is_over(self) -> None:
         """However it ended, the engine included, whose own counters come with its end."""
         self._document["figures"] = {**self._rlm.ledger.figures(), **self._ttft}
-        if self._rlm.run_directory is not None:
+        if self._is_started and self._rlm.run_directory is not None:
             self._terminal.hint(f"run: {shown_path(self._rlm.run_directory)}")
 
     def _answer(self, question: str) -> Result:

@@ -25,7 +25,10 @@ from rlm_runtime.engine.model_steps import Progress as Step
 from rlm_runtime.scheduler import Progress
 
 LINE_EVERY_S = 5.0
-"""Least time between two lines where progress can't be redrawn."""
+"""Least time between two lines of one stage, where progress can't be redrawn."""
+
+STAGE_EVERY_S = 1.0
+"""Least time in front of a line that begins a stage: there are few of them."""
 
 _REDRAWN_PER_S = 8
 
@@ -180,23 +183,28 @@ class _Redrawn:
 
 
 class Lines:
-    """A line when enough time has gone since the last one, at once for the first."""
+    """A line when enough time has gone since the last one, at once for the first.
+
+    Args:
+        say: Prints one.
+        clock: Seconds.
+    """
 
     def __init__(
         self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._say = say
         self._clock = clock
-        self._next_s = float("-inf")
-        self._last: State | None = None
+        self._last_s = float("-inf")
+        self._last = State("")
         self._lock = threading.Lock()
 
     def show(self, state: State) -> None:
         """Say it, if it is time for a line and it is news."""
         with self._lock:
             now = self._clock()
-            if now < self._next_s or state == self._last:
+            wait_s = STAGE_EVERY_S if state.what != self._last.what else LINE_EVERY_S
+            if now < self._last_s + wait_s or state == self._last:
                 return
-            self._next_s = now + LINE_EVERY_S
-            self._last = state
+            self._last_s, self._last = now, state
         self._say(" · ".join(part for part in (state.line, state.detail) if part))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from rlm_runtime.cli import progress
-from rlm_runtime.cli.progress import LINE_EVERY_S, State
+from rlm_runtime.cli.progress import LINE_EVERY_S, STAGE_EVERY_S, State
 from rlm_runtime.cli.terminal import Terminal
 from rlm_runtime.engine.model_steps import Bytes
 from rlm_runtime.engine.model_steps import Progress as Step
@@ -64,13 +64,25 @@ def test_lines_come_at_most_every_few_seconds_and_only_with_news() -> None:
     said: list[str] = []
     clock = Clock()
     lines = progress.Lines(said.append, clock)
-    lines.show(State("booting"))
     lines.show(State("ranking", 1, 9))
+    clock.now_s += LINE_EVERY_S - 0.1
+    lines.show(State("ranking", 2, 9))
+    clock.now_s += 0.2
+    lines.show(State("ranking", 3, 9, "more"))
     clock.now_s += LINE_EVERY_S
-    lines.show(State("ranking", 2, 9, "more"))
-    clock.now_s += LINE_EVERY_S
-    lines.show(State("ranking", 2, 9, "more"))
-    assert said == ["booting", "ranking 2/9 · more"]
+    lines.show(State("ranking", 3, 9, "more"))
+    assert said == ["ranking 1/9", "ranking 3/9 · more"]
+
+
+def test_a_stage_has_its_line_sooner_but_not_at_once() -> None:
+    said: list[str] = []
+    clock = Clock()
+    lines = progress.Lines(said.append, clock)
+    lines.show(State("importing"))
+    lines.show(State("blinking"))
+    clock.now_s += STAGE_EVERY_S
+    lines.show(State("starting"))
+    assert said == ["importing", "starting"]
 
 
 @pytest.mark.parametrize("terminal", [Terminal(is_quiet=True), Terminal(wants_json=True)])
