@@ -157,6 +157,9 @@ class EngineThread:
             self._reap()
             if self._llm is not None:
                 self._llm.shutdown(timeout=0)
+                # vLLM closes its sockets in the loop and leaves their context open.
+                context = self._llm.engine_core.resources.ctx
+                self._call(lambda: context.destroy(linger=0))
         finally:
             self._llm = None
             shutil.rmtree(self._scratch, ignore_errors=True)

@@ -175,8 +175,10 @@ class VLLMEngine:
         """End the engine and its processes. Idempotent; running requests fail."""
         if not self._is_closed:
             self._is_closed = True
-            # vLLM would leave running requests waiting for ever.
+            # vLLM would leave running requests waiting for ever, and log an end that is meant.
             self._llm.output_processor.propagate_error(self._llm.dead_error)
+            if self._llm.output_handler is not None:
+                self._llm.output_handler.cancel()
         with anyio.CancelScope(shield=True):
             await self._thread.close()
         self._llm = None
