@@ -106,6 +106,8 @@ class AsyncRLM:
     Args:
         config: A configuration, the name of a shipped one, or a YAML file; `None` is the default.
         on_stage: Called with a few words at each step of a boot.
+        shared_text: Another system text than the one that ships, to compare the two; `None` is
+            the right value.
 
     Raises:
         ConfigError: The configuration can't be used.
@@ -118,13 +120,15 @@ class AsyncRLM:
         config: Config | str | Path | None = None,
         *,
         on_stage: Callable[[str], None] | None = None,
+        shared_text: str | None = None,
     ) -> None:
         self.config = config if isinstance(config, Config) else load(config).config
         self._on_stage = on_stage
         self._model = model_files.resolve(self.config.model)
         self._tokenizer = Tokenizer.from_folder(self._model.path)
         template = ChatTemplate.from_folder(self._model.path, self._tokenizer)
-        self.layout = Layout(self._tokenizer, template, self.config.engine.block_size)
+        block_size = self.config.engine.block_size
+        self.layout = Layout(self._tokenizer, template, block_size, shared_text)
         self.context = ContextStore(self._tokenizer.count)
         self.ledger = Ledger()
         self._corpus = Corpus(self.context, self.layout, self.config.search.chunk_tokens)
@@ -433,6 +437,7 @@ class RLM:
     Args:
         config: As `AsyncRLM`.
         on_stage: As `AsyncRLM`; called in the session's own thread.
+        shared_text: As `AsyncRLM`.
     """
 
     def __init__(
@@ -440,11 +445,12 @@ class RLM:
         config: Config | str | Path | None = None,
         *,
         on_stage: Callable[[str], None] | None = None,
+        shared_text: str | None = None,
     ) -> None:
         self._exit = ExitStack()
         self._portal = self._exit.enter_context(anyio.from_thread.start_blocking_portal())
         try:
-            self._session = AsyncRLM(config, on_stage=on_stage)
+            self._session = AsyncRLM(config, on_stage=on_stage, shared_text=shared_text)
         except BaseException:
             self._exit.close()
             raise

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from rlm_runtime.api import AsyncRLM, Result
 from rlm_runtime.benchmark.qa_result import CaseResult, QaResult
 from rlm_runtime.benchmark.workloads.qa import (
@@ -32,7 +34,7 @@ async def measure(
     half: Half,
     seed: int,
     cases: int | None = None,
-    on_case: Callable[[CaseResult, int], None] | None = None,
+    on_case: Callable[[QaResult, int], None] | None = None,
 ) -> QaResult:
     """Ask all questions of a half and compare with the truth.
 
@@ -41,28 +43,29 @@ async def measure(
         half: `tune` for choices, `test` for figures.
         seed: Places the planted sentences.
         cases: Only so many, evenly over the kinds.
-        on_case: Called after each question with its result and how many there will be.
+        on_case: Called after each question with the result so far and how many there will be.
     """
     everything = load_cases(half)
     text = planted_text(everything, seed)
     kept, dropped = usable(everything, text)
     chosen = kept if cases is None else _evenly(kept, cases)
     ref = session.store(text, TEXT_NAME)
-    results: list[CaseResult] = []
-    for case in chosen:
-        result = await session.run(case.question, ref, exhaustive=True)
-        results.append(_judge(case, text, result))
-        if on_case is not None:
-            on_case(results[-1], len(chosen))
-    return QaResult(
+    result = QaResult(
         workload=workload_name(),
         half=half,
         seed=seed,
         text_digest=ref.digest,
         text_tokens=session.context.tokens(ref).tokens,
         dropped=dropped,
-        cases=tuple(results),
+        cases=(),
     )
+    for case in chosen:
+        answer = await session.run(case.question, ref, exhaustive=True)
+        judged = _judge(case, text, answer)
+        result = msgspec.structs.replace(result, cases=(*result.cases, judged))
+        if on_case is not None:
+            on_case(result, len(chosen))
+    return result
 
 
 def _evenly(cases: Sequence[Case], count: int) -> tuple[Case, ...]:

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich import box
-from rich.table import Table as RichTable
-from rich.text import Text
-
 from rlm_runtime.api import RLM, AsyncRLM, Internals
 from rlm_runtime.benchmark import batching, plots, ttft
 from rlm_runtime.benchmark.batching_result import SPEED_UPS, BatchingResult
-from rlm_runtime.benchmark.results import (
-    Measurement,
-    Report,
-    Table,
-    report,
-    write_json,
-    write_markdown,
-)
+from rlm_runtime.benchmark.results import Measurement, Report, report
 from rlm_runtime.benchmark.ttft_result import TtftResult
-from rlm_runtime.cli import options, progress
+from rlm_runtime.cli import options, progress, results
 from rlm_runtime.cli.command import DONE, Document
 from rlm_runtime.cli.first_use import get_ready
 from rlm_runtime.cli.terminal import Terminal, shown_path
 from rlm_runtime.config import config_digest
-from rlm_runtime.errors import ConfigError, InputError
+from rlm_runtime.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +68,7 @@ def measure(wish: Wish, terminal: Terminal, document: Document) -> int:
     """
     config = options.load(wish.source, wish.settings, wish.named).config
     if wish.out is not None:
-        _make(wish.out)
+        results.make(wish.out)
     get_ready(config, terminal)
     boot, taken = progress.Boot(), _Taken()
     with RLM(config, on_stage=boot.tell) as rlm:
@@ -94,7 +82,7 @@ def measure(wish: Wish, terminal: Terminal, document: Document) -> int:
             if taken.parts is not None and taken.measurements():
                 made = report("ttft", taken.measurements(), taken.parts, config_digest(config))
                 document |= made.document()
-                _show(made, terminal)
+                results.show(made, terminal)
                 document["files"] = [
                     shown_path(file) for file in _write(made, taken, folder, terminal)
                 ]
@@ -122,34 +110,11 @@ async def _measure(
         await batching.measure(parts, repeats=wish.batch_repeats, seed=wish.seed, on_run=on_run)
 
 
-def _show(made: Report, terminal: Terminal) -> None:
-    if terminal.wants_json:
-        return
-    terminal.put(f"{made.model} on {made.machine}; {made.versions['engine']}")
-    for table in made.tables():
-        terminal.put("")
-        terminal.put_rich(_rich(table))
-    for note in made.notes():
-        terminal.say(note)
-
-
-def _rich(table: Table) -> RichTable:
-    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
-    for position, name in enumerate(table.header):
-        shown.add_column(name, justify="left" if position == 0 else "right")
-    for row in table.rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    return shown
-
-
 def _write(made: Report, taken: _Taken, folder: Path | None, terminal: Terminal) -> list[Path]:
     """Write the results and say where; plots only where they can be made."""
+    files = results.write(made, folder, terminal)
     if folder is None:
-        terminal.hint("Nothing is kept of this run, and no --out was given: no files are written.")
-        return []
-    files = [folder / "result.json", folder / "result.md"]
-    write_json(made, files[0])
-    write_markdown(made, files[1])
+        return files
     try:
         if taken.ttft is not None and taken.ttft.samples:
             plots.plot_ttft(made, taken.ttft, folder / "ttft.png")
@@ -162,16 +127,3 @@ def _write(made: Report, taken: _Taken, folder: Path | None, terminal: Terminal)
         terminal.hint(str(err))
     terminal.hint("written: " + ", ".join(shown_path(file) for file in files))
     return files
-
-
-def _make(folder: Path) -> None:
-    """Make sure before minutes of measuring that their results can be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as err:
-        raise InputError(
-            f"Results can't be written to {shown_path(folder)}: {err.strerror}.",
-            "Name another directory with --out.",
-        ) from err

@@ -215,7 +215,7 @@ class Scheduler:
             try:
                 with _deadline(job):
                     await ticket.admitted.wait()
-                    # A cancelled tree's running calls leave first and make room for its waiting ones.
+                    # A cancelled tree's running calls leave first and make room for waiting ones.
                     await anyio.lowlevel.checkpoint_if_cancelled()
                     record.admitted_at_s = self._recorder.now()
                     job.note_started()
