@@ -5,17 +5,25 @@ options and is cheap to import; what it does is imported when it is done, so tha
 a moment and needs no engine.
 """
 
+_INTERRUPTED = 130
+
 
 def main() -> int:
-    """`rlm`."""
-    # Late, as in `bench_main`: importing the package must not bring typer.
-    from rlm_runtime.cli.apps import rlm
+    """`rlm`: returns the exit code."""
+    try:
+        # Late, as in `bench_main`: importing the package must not bring typer.
+        from rlm_runtime.cli.apps import rlm
 
-    return rlm()
+        return rlm()
+    except KeyboardInterrupt:  # before or after the time in which `guard.py` listens
+        return _INTERRUPTED
 
 
 def bench_main() -> int:
-    """`rlm-bench`."""
-    from rlm_runtime.cli.apps import rlm_bench
+    """`rlm-bench`: returns the exit code."""
+    try:
+        from rlm_runtime.cli.apps import rlm_bench
 
-    return rlm_bench()
+        return rlm_bench()
+    except KeyboardInterrupt:
+        return _INTERRUPTED

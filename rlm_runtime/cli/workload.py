@@ -62,6 +62,7 @@ SharedPrefix = Annotated[
         "--shared-prefix",
         metavar="FILE",
         help="Another system text, to compare it with the one that ships.",
+        show_default="the one that ships",
     ),
 ]
 Out = Annotated[

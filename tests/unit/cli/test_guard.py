@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rlm_runtime import errors
-from rlm_runtime.cli import guard
+from rlm_runtime.cli import apps, bench_main, guard, main
 from rlm_runtime.cli.command import Command, Document
 from rlm_runtime.cli.terminal import Terminal
 from rlm_runtime.errors import RLMError
@@ -120,6 +120,17 @@ def test_a_signal_that_the_starter_ignores_stays_ignored() -> None:
         assert running(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_ctrl_c_while_the_command_is_still_being_loaded_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(apps, "rlm", interrupted)
+    monkeypatch.setattr(apps, "rlm_bench", interrupted)
+    assert (main(), bench_main()) == (130, 130)
 
 
 def test_handlers_are_put_back() -> None:

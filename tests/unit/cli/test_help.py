@@ -25,6 +25,7 @@ VERBS = {
     "rlm-model-add": apps.rlm,
     "rlm-model-path": apps.rlm,
     "bench": apps.rlm_bench,
+    "bench-run": apps.rlm_bench,
     "bench-ttft": apps.rlm_bench,
 }
 
