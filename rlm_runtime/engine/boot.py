@@ -26,6 +26,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import psutil
 
 from rlm_runtime.config.model import EngineConfig
 from rlm_runtime.engine import child_guard, memory, settings
@@ -37,6 +38,8 @@ EXIT_WAIT_S = 5.0
 """How long killed processes may take to be gone. The kernel needs milliseconds, or a GPU more."""
 
 _KILL_EVERY_S = 0.1
+
+_SCRATCH = "rlm-"
 
 _ONE_BOOT = threading.Lock()
 """A boot changes the environment and how processes are spawned: one at a time."""
@@ -86,11 +89,11 @@ class EngineThread:
         self._failure: BaseException | None = None
         self._spawned: set[str] = set()  # names of the processes spawned by this thread
         self._processes: list[BaseProcess] = []  # the same, once all are up
-        # Sockets and small files of vLLM's processes, for nobody else on this machine.
-        self._scratch = Path(tempfile.mkdtemp(prefix="rlm-"))
+        self._scratch = _scratch_directory()
         self._closing = threading.Event()
         self._over = threading.Event()
         self._loop = asyncio.get_running_loop()
+        self._is_log_needed = False  # somebody was told its path
         self._booted = asyncio.Event()
         self._ended = asyncio.Event()
         # A daemon: an import can't be interrupted, and must not hold up the interpreter's exit.
@@ -123,6 +126,7 @@ class EngineThread:
 
     async def cause_of_death(self) -> str:
         """Why the engine's processes ended: one sentence without a full stop."""
+        self._is_log_needed = True
         sentinels = [process.sentinel for process in self._processes]
         # The dying process tells its front end first and writes its log last.
         await anyio.to_thread.run_sync(
@@ -252,6 +256,19 @@ class EngineThread:
         if self._phase is not _Phase.IMPORTING:
             self._kill()
             self._over.wait(EXIT_WAIT_S)
+        self._log.close(keep=self._is_log_needed)
+
+
+def _scratch_directory() -> Path:
+    """A directory for sockets and small files of vLLM's processes, and for nobody else's eyes.
+
+    Those of killed programs are removed on this occasion.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+        owner = left.name.removeprefix(_SCRATCH).partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-"))
 
 
 def _import_vllm() -> tuple[Any, Any]:  # the classes AsyncLLM and AsyncEngineArgs

@@ -7,7 +7,9 @@ import multiprocessing
 import multiprocessing.spawn
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -169,6 +171,20 @@ async def test_a_refused_setting_is_said_in_one_line(spawned: Spawned) -> None:
 async def test_an_unknown_argument_is_no_boot(spawned: Spawned) -> None:
     with pytest.raises(ConfigError, match="nearest one is 'max_model_len'"):
         await start(vllm_args={"max_model_lenn": 5})
+
+
+def test_what_killed_programs_left_is_removed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = [tmp_path / f"rlm-{gone.pid}-abc", tmp_path / f"rlm-{os.getpid()}-abc"]
+    left += [tmp_path / "rlm-notes-abc", tmp_path / "rlm-engine-abc.log"]
+    for path in left:
+        path.mkdir()
+        (path / "socket").touch()
+    assert set(tmp_path.iterdir()) == {boot._scratch_directory(), *left[1:]}
 
 
 async def test_stages_are_told_in_order(spawned: Spawned) -> None:
