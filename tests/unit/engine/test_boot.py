@@ -184,7 +184,8 @@ def test_what_killed_programs_left_is_removed(
     for path in left:
         path.mkdir()
         (path / "socket").touch()
-    assert set(tmp_path.iterdir()) == {boot._scratch_directory(), *left[1:]}
+    fresh = boot._scratch_directory()
+    assert set(tmp_path.iterdir()) == {fresh, *left[1:]}
 
 
 async def test_stages_are_told_in_order(spawned: Spawned) -> None:
