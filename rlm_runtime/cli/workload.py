@@ -97,10 +97,10 @@ def run(
 
     def work(terminal: Terminal, document: Document) -> int:
         # Late: the session with all that it is made of.
-        from rlm_runtime.api import RLM, AsyncRLM
+        from rlm_runtime.api import RLM, AsyncRLM, Internals
         from rlm_runtime.benchmark import qa
         from rlm_runtime.benchmark.qa_result import QaResult
-        from rlm_runtime.benchmark.results import Report, report
+        from rlm_runtime.benchmark.results import report
         from rlm_runtime.cli import options, progress, results
         from rlm_runtime.cli.first_use import get_ready
         from rlm_runtime.cli.terminal import shown_path
@@ -112,26 +112,32 @@ def run(
         text = None if shared_prefix is None else _text(shared_prefix)
         get_ready(config_tree, terminal)
         boot = progress.Boot()
+        parts: list[Internals] = []
+        done: list[QaResult] = []
         with RLM(config_tree, on_stage=boot.tell, shared_text=text) as rlm:
-            with progress.shown(terminal, "starting the engine") as show:
-                boot.show = show
+            try:
+                with progress.shown(terminal, "starting the engine") as show:
+                    boot.show = show
 
-                def on_case(so_far: QaResult, planned: int) -> None:
-                    show(progress.State("asking", len(so_far.cases), planned))
+                    def on_case(so_far: QaResult, planned: int) -> None:
+                        done[:] = [so_far]
+                        show(progress.State("asking", len(so_far.cases), planned))
 
-                async def measure(session: AsyncRLM) -> Report:
-                    parts = await session.internals()
-                    result = await qa.measure(
-                        session, half=half.value, seed=seed, cases=cases, on_case=on_case
-                    )
-                    return report("qa", [result], parts, config_digest(config_tree))
+                    async def measure(session: AsyncRLM) -> None:
+                        parts.append(await session.internals())
+                        await qa.measure(
+                            session, half=half.value, seed=seed, cases=cases, on_case=on_case
+                        )
 
-                made = rlm.call(measure)
-            document |= made.document()
-            if not terminal.wants_json:
-                results.show(made, terminal)
-            files = results.write(made, out or rlm.run_directory, terminal)
-            document["files"] = [shown_path(file) for file in files]
+                    rlm.call(measure)
+            finally:
+                # What was measured before an interrupt is shown and written all the same.
+                if done:
+                    made = report("qa", done, parts[0], config_digest(config_tree))
+                    document |= made.document()
+                    results.show(made, terminal)
+                    files = results.write(made, out or rlm.run_directory, terminal)
+                    document["files"] = [shown_path(file) for file in files]
         return DONE
 
     return Command(work, wants_json=wants_json, is_quiet=quiet)
