@@ -9,14 +9,13 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from rlm_runtime.config.model import Config
 
-_BOUNDS = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}
+_BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 _WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", dict: "mapping"}
 
 
@@ -99,8 +98,8 @@ def _allowed(field: FieldInfo) -> str:
     bounds = [
         f"{sign} {getattr(rule, name):g}"
         for rule in field.metadata
-        for sign, name in [_BOUNDS.get(type(rule), ("", ""))]
-        if sign
+        for name, sign in _BOUNDS.items()
+        if hasattr(rule, name)
     ]
     text = ", ".join([" | ".join(words), *bounds])
     return f"{text}; or null" if allows(field, types.NoneType) else text

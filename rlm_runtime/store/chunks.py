@@ -24,8 +24,8 @@ SAMPLE_BYTES = 4096
 
 CountTokens = Callable[[str], int]
 
-_SPACES = rb"[ \t\r\n\f\v]"
 _SPACE_MARKS = (b" ", rb"\t", rb"\r", rb"\n", rb"\f", rb"\v", "\u3000".encode())
+_SPACES = rb"(?:[ \t\r\n\f\v]|" + _SPACE_MARKS[-1] + rb")"
 _SPACED_ENDS = (rb"\.", b"!", rb"\?", *(mark.encode() for mark in "…؟۔।"))
 _BARE_ENDS = tuple(mark.encode() for mark in "。！？")
 _CLOSING = rb"(?:[\"')\]*_]|" + b"|".join(mark.encode() for mark in "”’」』）") + rb")*"

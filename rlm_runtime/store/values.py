@@ -165,7 +165,7 @@ def open_regular(path: Path) -> int:
     """
     try:
         _require_regular(path, path.stat().st_mode)
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as err:
         raise InputError(f"Can't read {path}: {err.strerror}.", _advice(err)) from err
     except ValueError as err:  # a zero byte in the name

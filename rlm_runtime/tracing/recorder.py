@@ -180,7 +180,7 @@ class _Files:
         try:
             self._events = os.open(
                 directory / EVENTS,
-                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC,
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND,
                 0o600,
             )
         except FileExistsError as err:
@@ -201,7 +201,7 @@ class _Files:
                 )
             (directory / BLOBS).mkdir(mode=0o700, exist_ok=True)
             # Blobs are made relative to this descriptor: a run whose directory is renamed goes on.
-            self._blobs = os.open(directory / BLOBS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._blobs = os.open(directory / BLOBS, os.O_RDONLY | os.O_DIRECTORY)
         except TraceError:
             self._give_up(directory)
             raise
@@ -218,7 +218,7 @@ class _Files:
 
     def write_blob(self, digest: str, data: bytes) -> None:
         part = f".{digest}.part"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         file = os.open(part, flags, 0o600, dir_fd=self._blobs)
         try:
             _write_all(file, data)

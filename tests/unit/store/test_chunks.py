@@ -98,22 +98,59 @@ def test_a_line_is_never_torn_where_one_ends_nearby(text: str, target: int) -> N
             assert data[: chunk.end].rstrip(b" \t\r\f\v").endswith(b"\n")
 
 
+PARAGRAPHS = ["\n\n", "\r\n\r\n", "\n \t\n\n"]
+LINES = ["\n", "\r\n"]
+SENTENCES = [
+    ". ",
+    "! ",
+    "? ",
+    ".) ",
+    "?” ",
+    ".  ",
+    "。",
+    "！",
+    "？」",
+    "。\u3000",
+    "؟ ",
+    "… ",
+    "। ",
+]
+WORDS_ENDS = [" ", "\t", "  ", "\u3000"]
+NO_PAUSE = ["x", ".x", "汉", "é"]
+KINDS = [PARAGRAPHS, LINES, SENTENCES, WORDS_ENDS, NO_PAUSE]
+
+
 @pytest.mark.parametrize(
-    ("text", "second"),
+    ("better", "worse"),
     [
-        ("one two three.\n\nfour five\nsix seven. eight", "four"),
-        ("one two three four five six\nseven. eight nine ten", "seven"),
-        ("one two three four five! six seven eight nine ten", "six"),
-        ("one two three “four five?” six seven eight nine ten", "six"),
-        ("one two three four five six seven eight nine tens", "six"),
-        ("一二三四五六七。八九十一二三", "八"),
-        ("one two three\r\n\r\nfour five\r\nsix seven. eight", "four"),
+        (better, worse)
+        for rank, kind in enumerate(KINDS)
+        for better in kind
+        for worse in [pause for below in KINDS[rank + 1 :] for pause in below]
     ],
 )
-def test_the_best_kind_of_pause_near_the_target_is_taken(text: str, second: str) -> None:
-    data = text.encode()
-    chunks = cut(data, len(data) // 2)
-    assert data[chunks[1].start :].decode().startswith(second), chunks
+def test_a_better_pause_is_worth_a_way(better: str, worse: str) -> None:
+    target, way = 80, 15
+    before = b"x" * (target - way - len(better.encode())) + better.encode()
+    between = b"x" * (way - len(worse.encode())) + worse.encode()
+    data = before + between + b"x" * 2 * target
+    assert cut(data, target)[0] == Chunk(0, target - way)
+
+
+@pytest.mark.parametrize("pause", [pause for kind in KINDS[:-1] for pause in kind])
+@pytest.mark.parametrize(("below", "above"), [(10, 5), (5, 10)])
+def test_of_equal_pauses_the_nearest_is_taken(pause: str, below: int, above: int) -> None:
+    target, size = 80, len(pause.encode())
+    data = b"x" * (target - below - size) + pause.encode()
+    data += b"x" * (below + above - size) + pause.encode() + b"x" * 2 * target
+    assert cut(data, target)[0].end == target + (-below if below < above else above)
+
+
+@pytest.mark.parametrize("pause", [pause for kind in KINDS[:-1] for pause in kind])
+def test_a_pause_that_is_too_far_is_not_taken(pause: str) -> None:
+    target = 80
+    data = b"x" * (target * 3 // 4 - 1 - len(pause.encode())) + pause.encode() + b"x" * 200
+    assert cut(data, target)[0] == Chunk(0, target)
 
 
 def test_a_text_without_any_pause_is_cut_at_the_target() -> None:
@@ -211,7 +248,7 @@ def test_the_sample_is_spread_over_the_text() -> None:
 
 
 def test_the_sample_leaves_out_characters_that_it_tore() -> None:
-    assert bytes_per_token("汉".encode() * 100_001, len) == 3.0
+    assert bytes_per_token("🙂".encode() * 100_001, len) == 4.0
 
 
 def test_nothing_has_one_byte_per_token() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -106,9 +107,14 @@ def test_text_that_cannot_be_utf8_is_refused(store: ContextStore) -> None:
 
 
 def test_writers_of_one_name_at_once_get_versions_of_their_own(store: ContextStore) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        refs: list[Ref] = list(pool.map(lambda i: store.put_text("a", str(i)), range(400)))
-    assert {ref.version for ref in refs} == set(range(1, 401))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            refs: list[Ref] = list(pool.map(lambda i: store.put_text("a", str(i)), range(4000)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert {ref.version for ref in refs} == set(range(1, 4001))
     assert all(store.get("a", ref.version).ref == ref for ref in refs)
 
 

@@ -149,6 +149,17 @@ def test_things_that_are_no_files_are_refused_without_waiting(
     assert "can't be the name" in refusal(store, Path("a\0b"))
 
 
+def test_a_pipe_is_not_even_opened(
+    store: ContextStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []  # its writer would go on, and find no reader
+    os.mkfifo(tmp_path / "pipe")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", lambda path, _: opened.append(path))
+        refusal(store, tmp_path / "pipe")
+    assert opened == []
+
+
 def test_a_file_without_permission_is_refused(
     store: ContextStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,6 +175,7 @@ def test_another_schema_is_recognised_though_its_fields_differ(tmp_path: Path) -
         b"[]\n",
         b"{\n",
         b"\xff\n",
+        b'{"event":"cache\xffreset","at_s":1.0}\n',
         b"\n",
     ],
 )

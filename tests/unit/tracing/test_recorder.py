@@ -266,10 +266,11 @@ def test_runs_made_at_once_have_directories_of_their_own(tmp_path: Path) -> None
     assert all(directory.is_dir() for directory in made)
 
 
-def test_run_ids_sort_by_time() -> None:
+def test_run_ids_sort_by_time_and_differ_within_one_tick() -> None:
     ids = [new_run_id() for _ in range(200)]
     stamps = [run_id.rpartition("-")[0] for run_id in ids]
     assert stamps == sorted(stamps)
+    assert len({run_id.rpartition("-")[2] for run_id in ids}) > 190
 
 
 def test_a_run_is_called_as_its_directory_unless_the_user_named_that(tmp_path: Path) -> None:
