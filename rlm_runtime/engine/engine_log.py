@@ -116,13 +116,19 @@ class EngineLog:
             return None
 
     def close(self, *, keep: bool) -> None:
-        """Give the front end's vLLM logger back; remove a temporary file unless `keep`."""
+        """Give the front end's vLLM logger back; remove a temporary file unless `keep`.
+
+        An empty one helps nobody and is removed too.
+        """
         if self._handler in self._logger.handlers:
             self._logger.handlers[:], self._logger.propagate, level = self._before
             self._logger.setLevel(level)
         self._handler.close()
-        if self._is_temporary and not keep:
+        if self._is_temporary and not (keep and self._has_lines()):
             self.path.unlink(missing_ok=True)
+
+    def _has_lines(self) -> bool:
+        return self.path.exists() and self.path.stat().st_size > 0
 
 
 def _rest_of_paragraph(lines: list[str]) -> list[str]:

@@ -108,7 +108,7 @@ def cpu_environment(config: EngineConfig, cores: int) -> dict[str, str]:
     """More variables for an engine on a CPU, to be set before its processes are spawned.
 
     Measured with vLLM 0.32, the default model and two cores: the executor inside the engine core
-    (`uni`) boots in 12 s instead of 38 s and is as fast; without TorchDynamo the first request for
+    (`uni`) boots in 12 s instead of 17 s and is as fast; without TorchDynamo the first request for
     log-probabilities takes 0.13 s instead of 3.6 s, needs no C++ compiler, and later ones are as
     fast; as many threads as cores make decoding 10 times slower while idle ones spin.
     """

@@ -221,7 +221,6 @@ async def test_scores_are_those_of_the_ids_in_the_prompt(ask: Ask, prose: Make) 
     [
         ((), {}, InputError),
         ((5, -1), {}, InputError),
-        ((5, 49_152), {}, InputError),
         ((5, 6), {"max_tokens": 0}, InputError),
         ((5, 6), {"temperature": -1.0}, InputError),
         ((5, 6), {"temperature": float("nan")}, InputError),
@@ -239,6 +238,11 @@ async def test_what_can_not_run_is_refused_before_it_is_sent(
     with pytest.raises(error):
         await ask(prompt, **fields)
     assert engine.stats() == before
+
+
+async def test_ids_of_another_vocabulary_are_named_as_such(ask: Ask) -> None:
+    with pytest.raises(InputError, match=r"not in 0\.\.49,151. Use this model's tokenizer"):
+        await ask((5, 49_152))
 
 
 async def test_a_prompt_may_fill_the_window(ask: Ask, fresh: Make) -> None:

@@ -66,6 +66,11 @@ class Waiting:
         raise RuntimeError("Engine core initialization failed. See root cause above.")
 
 
+@pytest.fixture(autouse=True)
+def _temporary_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 @pytest.fixture
 def spawned(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spawned]:
     """Makes the boot one of `Waiting`; gives the processes it has spawned."""
@@ -174,9 +179,8 @@ async def test_an_unknown_argument_is_no_boot(spawned: Spawned) -> None:
 
 
 def test_what_killed_programs_left_is_removed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     left = [tmp_path / f"rlm-{gone.pid}-abc", tmp_path / f"rlm-{os.getpid()}-abc"]

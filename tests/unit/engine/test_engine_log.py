@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -181,12 +182,19 @@ def test_a_log_is_appended_to_and_old_errors_are_no_cause(tmp_path: Path) -> Non
     assert path.read_text().startswith(CHAINED)
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_a_temporary_log_stays_only_if_it_is_needed(keep: bool) -> None:
+@pytest.mark.parametrize(
+    ("lines", "keep", "stays"), [(1, True, True), (1, False, False), (0, True, False)]
+)
+def test_a_temporary_log_stays_only_if_it_helps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines: int, keep: bool, stays: bool
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     log = EngineLog(None)
+    for _ in range(lines):
+        logging.getLogger("vllm").error("hello")
     log.close(keep=keep)
-    assert log.path.exists() == keep
-    log.path.unlink(missing_ok=True)
+    assert log.path.parent == tmp_path
+    assert log.path.exists() == stays
 
 
 def test_a_removed_log_has_no_cause(tmp_path: Path) -> None:
