@@ -98,7 +98,8 @@ class RequestFacts:
         cached_tokens: Prompt tokens taken from the prefix cache.
         computed_tokens: Prompt tokens prefilled. For a scored request that had to run twice, both
             runs count in all three.
-        generated_tokens: Ids delivered.
+        generated_tokens: Tokens sampled: the ids delivered, and for a request that had to run twice
+            the one of its first run that was not.
         ttft_s: From arrival at the engine's front end to the first token, waiting included.
         queue_s: `ttft_s - prefill_s`.
         prefill_s: From the first scheduling to the first token.
