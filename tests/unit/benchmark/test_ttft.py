@@ -143,7 +143,7 @@ async def test_a_cold_sample_with_cached_tokens_ends_it_and_is_named(rig: Rig) -
         heard.append(result)
         rig.engine.can_reset = len(result.samples) < 7
 
-    with pytest.raises(EngineError, match=r"Sample \d of the series cold\w* was not cold: 1,184"):
+    with pytest.raises(EngineError, match=r"Sample \d of the series cold\w* was not cold: 1,216"):
         await measure(rig.parts, samples=4, seed=0, on_sample=hear)
     assert len(heard[-1].samples) >= 7
     (ended,) = (e for e in rig.events if isinstance(e, AgentFinished))
@@ -164,7 +164,7 @@ async def test_a_warm_sample_that_was_not_warm_is_reported_and_left_out(rig: Rig
     result = await pairs(rig.parts, 2)
     assert [s.is_as_meant for s in result.samples] == [True, False, True, True]
     assert result.figures()["ttft_warm_n"] == 1
-    assert "Left out of warm: 1 of 2 samples, with 0 tokens cached instead of 1,184." in (
+    assert "Left out of warm: 1 of 2 samples, with 0 tokens cached instead of 1,216." in (
         result.notes()
     )
 

@@ -6,11 +6,14 @@ import logging
 import multiprocessing
 import multiprocessing.spawn
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +70,14 @@ class Waiting:
 
 
 @pytest.fixture(autouse=True)
-def _temporary_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def short_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A temporary directory for each test, short enough for sockets."""
+    tmp_path_factory.getbasetemp()  # pytest's own, before ours takes its place
+    with tempfile.TemporaryDirectory(prefix="b") as name:
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        yield Path(name)
 
 
 @pytest.fixture
@@ -178,18 +187,30 @@ async def test_an_unknown_argument_is_no_boot(spawned: Spawned) -> None:
         await start(vllm_args={"max_model_lenn": 5})
 
 
-def test_what_killed_programs_left_is_removed(
-    tmp_path: Path,
-) -> None:
+def test_what_killed_programs_left_is_removed(short_directory: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    left = [tmp_path / f"rlm-{gone.pid}-abc", tmp_path / f"rlm-{os.getpid()}-abc"]
-    left += [tmp_path / "rlm-notes-abc", tmp_path / "rlm-engine-abc.log"]
+    left = [short_directory / f"rlm-{gone.pid}-abc", short_directory / f"rlm-{os.getpid()}-abc"]
+    left += [short_directory / "rlm-notes-abc", short_directory / "rlm-engine-abc.log"]
     for path in left:
         path.mkdir()
         (path / "socket").touch()
     fresh = boot._scratch_directory()
-    assert set(tmp_path.iterdir()) == {fresh, *left[1:]}
+    assert set(short_directory.iterdir()) == {fresh, *left[1:]}
+
+
+def test_sockets_get_a_path_that_is_short_enough(
+    monkeypatch: pytest.MonkeyPatch, short_directory: Path
+) -> None:
+    for long in (short_directory / ("x" * 49), short_directory / ("x" * 5)):
+        long.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(long))
+        scratch = boot._scratch_directory()
+        try:
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(scratch / str(uuid.uuid4())))
+        finally:
+            shutil.rmtree(scratch)
 
 
 async def test_stages_are_told_in_order(spawned: Spawned) -> None:
