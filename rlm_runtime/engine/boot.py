@@ -41,6 +41,9 @@ _KILL_EVERY_S = 0.1
 
 _SCRATCH = "rlm-"
 
+_LONGEST_PARENT = 107 - len("/rlm-4194304-12345678") - len("/12345678-1234-1234-1234-123456789012")
+"""Bytes; a socket's path in it has at most 107 (`man 7 unix`)."""
+
 _ONE_BOOT = threading.Lock()
 """A boot changes the environment and how processes are spawned: one at a time."""
 
@@ -264,11 +267,14 @@ def _scratch_directory() -> Path:
 
     Those of killed programs are removed on this occasion.
     """
-    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+    parent = Path(tempfile.gettempdir())
+    if len(os.fsencode(parent)) > _LONGEST_PARENT:
+        parent = Path("/tmp")  # noqa: S108 # the directory made in it is private
+    for left in parent.glob(f"{_SCRATCH}*-*"):
         owner = left.name.removeprefix(_SCRATCH).partition("-")[0]
         if owner.isdecimal() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-"))
+    return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=parent))
 
 
 def _import_vllm() -> tuple[Any, Any]:  # the classes AsyncLLM and AsyncEngineArgs

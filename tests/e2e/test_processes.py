@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -163,12 +165,13 @@ Run = Callable[..., Program]
 @pytest.fixture
 def run(model_dir: Path) -> Iterator[Run]:
     started: list[Program] = []
+    temporary = tempfile.mkdtemp()
 
     def start(*command: str | Path) -> Program:
         mark = uuid.uuid4().hex
         process = subprocess.Popen(
             [sys.executable, *command, model_dir, SCHEDULERS],
-            env=os.environ | {MARK: mark},
+            env=os.environ | {MARK: mark, "TMPDIR": temporary},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -182,6 +185,7 @@ def run(model_dir: Path) -> Iterator[Run]:
         for process in program.look():
             process.kill()
         program.process.communicate()
+    shutil.rmtree(temporary)
 
 
 @pytest.fixture
