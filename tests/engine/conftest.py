@@ -11,11 +11,17 @@ from random import Random
 from typing import Any, NamedTuple, Protocol
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer as RawTokenizer
 
+from rlm_runtime.api import Internals
 from rlm_runtime.config.model import EngineConfig
 from rlm_runtime.engine.base import Finished, GenerateRequest, RequestFacts
 from rlm_runtime.engine.vllm_engine import VLLMEngine
+from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
+from rlm_runtime.scaffold.corpus import Corpus
+from rlm_runtime.scheduler import Scheduler
+from rlm_runtime.store import ContextStore
+from rlm_runtime.tracing import Recorder
 from rlm_runtime.types import RequestId
 
 MAX_RUNNING = 8
@@ -103,7 +109,7 @@ def fresh(engine: VLLMEngine) -> Callable[[int], tuple[int, ...]]:
 def prose(model_dir: Path) -> Callable[[int], tuple[int, ...]]:
     """The same for English: log-probabilities of noise mean little."""
     text = "\n\n".join(topics[name] for name in sorted(topics))
-    ids = iter(Tokenizer.from_file(str(model_dir / "tokenizer.json")).encode(text[:200_000]).ids)
+    ids = iter(RawTokenizer.from_file(str(model_dir / "tokenizer.json")).encode(text[:200_000]).ids)
 
     def make(length: int) -> tuple[int, ...]:
         return tuple(next(ids) for _ in range(length))
@@ -120,3 +126,17 @@ def scheduled(engine: VLLMEngine, scheduled_file: Path) -> Callable[[], int]:
 
     before = total()
     return lambda: total() - before
+
+
+@pytest.fixture
+def parts(engine: VLLMEngine, model_dir: Path) -> Internals:
+    """A session's parts around the engine that all tests share."""
+    tokenizer = Tokenizer.from_folder(model_dir)
+    template = ChatTemplate.from_folder(model_dir, tokenizer)
+    layout = Layout(tokenizer, template, engine.info.block_size)
+    recorder = Recorder(None)
+    scheduler = Scheduler(
+        engine, recorder, shared_tokens=len(layout.shared_ids), max_queued_calls=100
+    )
+    corpus = Corpus(ContextStore(tokenizer.count), layout, 700)
+    return Internals(engine, scheduler, layout, corpus, recorder)

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from rlm_runtime.api import Internals
 from rlm_runtime.benchmark import batching, ttft
 from rlm_runtime.benchmark.batching_result import GENERATED_TOKENS
 from rlm_runtime.benchmark.ttft_result import Series
-from rlm_runtime.engine.vllm_engine import VLLMEngine
-from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
-from rlm_runtime.scaffold.corpus import Corpus
-from rlm_runtime.scheduler import Scheduler
-from rlm_runtime.store import ContextStore
-from rlm_runtime.tracing import Recorder
 
 pytestmark = [pytest.mark.engine, pytest.mark.anyio]
-
-
-@pytest.fixture
-def parts(engine: VLLMEngine, model_dir: Path) -> Internals:
-    """A session's parts around the engine that all tests share."""
-    tokenizer = Tokenizer.from_folder(model_dir)
-    template = ChatTemplate.from_folder(model_dir, tokenizer)
-    layout = Layout(tokenizer, template, engine.info.block_size)
-    recorder = Recorder(None)
-    scheduler = Scheduler(
-        engine, recorder, shared_tokens=len(layout.shared_ids), max_queued_calls=100
-    )
-    corpus = Corpus(ContextStore(tokenizer.count), layout, 700)
-    return Internals(engine, scheduler, layout, corpus, recorder)
 
 
 async def test_every_series_is_what_it_says(parts: Internals) -> None:
