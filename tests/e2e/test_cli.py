@@ -34,9 +34,11 @@ UNANSWERED = "Which team won the ice hockey final in Montreal?"
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, model_dir: Path) -> dict[str, str]:
     """The user's own, with a state directory of the test's, and without settings."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("RLM_")}
+    if "RLM_HOME" in os.environ:
+        own["RLM_MODEL"] = str(model_dir)
     # Only the state moves: the prepared model is the user's.
     return own | {"XDG_STATE_HOME": str(tmp_path / "state"), "RLM_ENGINE__KV_CACHE_GIB": "1"}
 

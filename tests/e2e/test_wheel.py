@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from rlm_runtime.engine.model_files import default_model_dir
+
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 def run(*argv: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a program far from the clone, with none of this process's Python settings."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("RLM_", "PYTHON", "VIRTUAL"))}
+    if "RLM_HOME" in os.environ:
+        kept["RLM_MODEL"] = str(default_model_dir())
     environment = kept | {"XDG_STATE_HOME": str(cwd / "state"), "RLM_ENGINE__KV_CACHE_GIB": "1"}
     return subprocess.run(
         [str(word) for word in argv],
