@@ -326,8 +326,7 @@ def _guarded_spawns(names: set[str]) -> Iterator[None]:
 
     # Its first start unblocks these signals in the thread, so it comes first.
     resource_tracker.ensure_running()
-    blocked = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, child_guard.FRONT_END_SIGNALS)
     spawn.get_preparation_data = prepare
     try:
         yield

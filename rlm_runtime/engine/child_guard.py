@@ -26,6 +26,9 @@ LOG = "_RLM_ENGINE_LOG"
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
 
+FRONT_END_SIGNALS = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT))
+"""A terminal sends them to the whole process group; only the front end acts on them."""
+
 _PARENT = "_RLM_ENGINE_PARENT"
 """Id of the last process that was tied: the only one that may be the parent of the next."""
 
@@ -48,6 +51,9 @@ def tie() -> None:
     # A tracker of its own removes this process's semaphores and shared memory when it is killed;
     # the front end's would do so at the front end's exit, with a warning on the user's terminal.
     resource_tracker._resource_tracker._fd = None  # type: ignore[attr-defined] # no public way
+    # Started here and now: starting one unblocks what the boot thread blocked for us.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, FRONT_END_SIGNALS)
 
 
 def _write_to(path: str) -> None:

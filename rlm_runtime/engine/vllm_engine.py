@@ -261,6 +261,9 @@ class _Run:
         ids = tuple(completion.token_ids)
         self.generated_tokens += len(ids)
         span = self.request.score
+        if span is not None and completion.finish_reason == "abort":
+            # What an engine that shuts down says last; it has no log-probabilities.
+            raise EngineError("The engine aborted the request.", "Send it again.")
         if span is not None and is_first:
             # Position i is computed with position i - 1. One that came from the cache was not
             # computed: what stands there is whatever memory held. After a preemption nobody knows.
