@@ -138,6 +138,8 @@ class AsyncRLM:
         self._internals: Internals | None = None
         self._booting = anyio.Lock()
         self._counters = [0, 0, 0, 0, 0]
+        self._has_booted = False
+        self._files: dict[tuple[Path, int, int], Ref] = {}
         self._agents = 0
         self._error: BaseException | None = None
         self._is_closed = False
@@ -173,7 +175,12 @@ class AsyncRLM:
         if isinstance(value, Ref):
             return value
         if isinstance(value, Path):
+            identity = _identity(value)
+            known = self._files.get(identity)
+            if known is not None and name in (None, known.name):
+                return known  # the same file, asked about again
             ref = self.context.put_file(name or name_for(value, self.context.names()), value)
+            self._files[identity] = ref
         else:
             name = name or "context"
             if not value:
@@ -227,6 +234,8 @@ class AsyncRLM:
             EngineError: As `start`.
         """
         async with self._booting:
+            if self._is_closed:
+                raise Cancelled("The session is closed.", "Open a new one.")
             if self._internals is None:
                 self._internals = await self._boot()
             return self._internals
@@ -255,8 +264,8 @@ class AsyncRLM:
             EngineError: The engine could not start, or died (`EngineDead`). The session goes on:
                 the next question starts a new one.
         """
-        refs = self._refs(context)
         self.check(task)
+        refs = self._refs(context)
         parts = await self.internals()
         self._agents += 1
         agent_id = AgentId(f"a{self._agents}")
@@ -275,11 +284,14 @@ class AsyncRLM:
                 task_blob=self._recorder.blob(task.encode()),
             )
         )
-        reason, found, answer = StopReason.CANCELLED, None, None
+        reason, found, answer = StopReason.FAILED, None, None
         try:
             result = await search.run(asker, refs, task, exhaustive=exhaustive)
             reason, found = result.stop_reason, result.found
             answer = result.passages[0].text if result.found else None
+        except anyio.get_cancelled_exc_class():
+            reason = StopReason.CANCELLED
+            raise
         except EngineDead as err:
             reason = StopReason.ENGINE_DEAD
             self._error = err
@@ -305,10 +317,13 @@ class AsyncRLM:
             return
         self._is_closed = True
         with anyio.CancelScope(shield=True):
-            if self._internals is not None:
-                await self._drop(self._internals)
+            # A boot under way in another task ends first; none begins after it.
+            async with self._booting:
+                if self._internals is not None:
+                    await self._drop(self._internals)
         outcome, code = _end(self._error)
-        prompt, cached, computed, generated, preemptions = self._counters
+        counted = self._counters if self._has_booted else [None] * 5
+        prompt, cached, computed, generated, preemptions = counted
         self._recorder.emit(
             RunFinished(
                 at_s=self._recorder.now(),
@@ -337,7 +352,17 @@ class AsyncRLM:
             log_path=None if self.run_directory is None else self.run_directory / "engine.log",
             on_stage=self._on_stage,
         )
+        try:
+            return self._furnish(engine, self._recorder.now() - began_s)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await engine.close()
+            raise
+
+    def _furnish(self, engine: Engine, boot_s: float) -> Internals:
+        """What stands around a booted engine; its first event."""
         self._corpus.read.clear()
+        self._has_booted = True
         info = engine.info
         self._recorder.emit(
             EngineStarted(
@@ -351,7 +376,7 @@ class AsyncRLM:
                 tokenizer_digest=info.tokenizer_digest,
                 shared_prefix_digest=self.layout.shared_digest,
                 shared_prefix_tokens=len(self.layout.shared_ids),
-                boot_s=self._recorder.now() - began_s,
+                boot_s=boot_s,
             )
         )
         scheduler = Scheduler(
@@ -447,6 +472,7 @@ class RLM:
         on_stage: Callable[[str], None] | None = None,
         shared_text: str | None = None,
     ) -> None:
+        self._is_closed = False
         self._exit = ExitStack()
         self._portal = self._exit.enter_context(anyio.from_thread.start_blocking_portal())
         try:
@@ -479,6 +505,9 @@ class RLM:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         try:
             self.call(lambda session: session.__aexit__(kind, error, trace))
         finally:
@@ -528,6 +557,15 @@ class RLM:
             future.cancel()
             wait([future])
             raise
+
+
+def _identity(file: Path) -> tuple[Path, int, int]:
+    """Equal as long as the file is the same and unchanged; zeros for one that is not there."""
+    try:
+        status = file.stat()
+    except OSError:
+        return file, 0, 0  # what is wrong with it is said when it is read
+    return file.resolve(), status.st_mtime_ns, status.st_size
 
 
 def _open_recorder(config: Config) -> Recorder:

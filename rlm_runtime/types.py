@@ -29,6 +29,7 @@ class StopReason(StrEnum):
     BUDGET_SECONDS = "budget_seconds"
     MAX_DEPTH = "max_depth"
     ENGINE_DEAD = "engine_dead"
+    FAILED = "failed"
     CANCELLED = "cancelled"
 
 
@@ -58,7 +59,7 @@ class Limits:
     Attributes:
         max_tokens: Tokens the engine may work for the tree: prompt tokens it computes (not those
             it takes from the prefix cache) plus generated tokens.
-        max_calls: Engine requests.
+        max_calls: Calls to the engine; one that had to be computed twice counts once.
         max_seconds: Wall time from the tree's first call.
     """
 

@@ -81,7 +81,7 @@ def bench(parts: Internals, kind: str, seed: int) -> Iterator[Bench]:
             task_blob=None,
         )
     )
-    reason = StopReason.NO_FINAL
+    reason = StopReason.FAILED
     try:
         yield measurement
         reason = StopReason.FINAL

@@ -34,7 +34,7 @@ async def measure(
     half: Half,
     seed: int,
     cases: int | None = None,
-    on_case: Callable[[QaResult, int], None] | None = None,
+    on_case: Callable[[QaResult], None] | None = None,
 ) -> QaResult:
     """Ask all questions of a half and compare with the truth.
 
@@ -43,7 +43,7 @@ async def measure(
         half: `tune` for choices, `test` for figures.
         seed: Places the planted sentences.
         cases: Only so many, evenly over the kinds.
-        on_case: Called after each question with the result so far and how many there will be.
+        on_case: Called after each question with the result so far.
     """
     everything = load_cases(half)
     text = planted_text(everything, seed)
@@ -57,6 +57,7 @@ async def measure(
         text_digest=ref.digest,
         text_tokens=session.context.tokens(ref).tokens,
         dropped=dropped,
+        planned=len(chosen),
         cases=(),
     )
     for case in chosen:
@@ -64,7 +65,7 @@ async def measure(
         judged = _judge(case, text, answer)
         result = msgspec.structs.replace(result, cases=(*result.cases, judged))
         if on_case is not None:
-            on_case(result, len(chosen))
+            on_case(result)
     return result
 
 
@@ -84,7 +85,7 @@ def _judge(case: Case, text: str, found: Result) -> CaseResult:
         ]
         for part in case.parts
     ]
-    answer = found.passages[0].text if found.passages else ""
+    answer = found.answer or ""
     return CaseResult(
         id=case.id,
         kind=case.kind.value,

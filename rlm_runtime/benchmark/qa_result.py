@@ -59,6 +59,7 @@ class QaResult(msgspec.Struct, frozen=True):
         text_digest: Of the text, which differs between Python versions.
         text_tokens: Its length.
         dropped: Cases whose truth does not stand in this text.
+        planned: How many were to be asked.
         cases: In the order in which they were asked.
     """
 
@@ -68,6 +69,7 @@ class QaResult(msgspec.Struct, frozen=True):
     text_digest: str
     text_tokens: int
     dropped: tuple[str, ...]
+    planned: int
     cases: tuple[CaseResult, ...]
 
     @property
@@ -102,10 +104,13 @@ class QaResult(msgspec.Struct, frozen=True):
     def notes(self) -> tuple[str, ...]:
         """The text and what was left out."""
         text = f"Text: {self.text_tokens:,} tokens, digest {self.text_digest[:12]}."
-        if not self.dropped:
-            return (text,)
-        left_out = f"{len(self.dropped)} cases do not hold for this Python's text: "
-        return text, left_out + ", ".join(self.dropped) + "."
+        notes = [text]
+        if len(self.cases) < self.planned:
+            notes.append(f"Ended early: {len(self.cases)} of {self.planned} questions were asked.")
+        if self.dropped:
+            left_out = f"{len(self.dropped)} cases do not hold for this Python's text: "
+            notes.append(left_out + ", ".join(self.dropped) + ".")
+        return tuple(notes)
 
     def _chunks(self) -> Table:
         answerable = [c for c in self.cases if c.kind not in UNANSWERABLE]

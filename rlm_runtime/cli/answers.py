@@ -39,7 +39,8 @@ def limit_that_ended(result: Result) -> str | None:
 def block(result: Result, texts: Texts) -> str:
     """The answer as a few lines: quotation, place, up to two more passages."""
     passages = list(result.passages[:_SHOWN])
-    lines = ["Not found"]
+    limit = limit_that_ended(result)
+    lines = ["Not found" if limit is None else f"Nothing found before {limit} was reached"]
     if result.found:
         best = passages.pop(0)
         lines = [("uncertain: " if result.is_uncertain else "") + clean(best.text).strip()]

@@ -82,10 +82,11 @@ def measure(wish: Wish, terminal: Terminal, document: Document) -> int:
             if taken.parts is not None and taken.measurements():
                 made = report("ttft", taken.measurements(), taken.parts, config_digest(config))
                 document |= made.document()
-                results.show(made, terminal)
+                # Written before shown: whoever reads the output may be gone.
                 document["files"] = [
                     shown_path(file) for file in _write(made, taken, folder, terminal)
                 ]
+                results.show(made, terminal)
     return DONE
 
 

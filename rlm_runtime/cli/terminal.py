@@ -92,6 +92,8 @@ class Terminal:
             OutputClosed: Nobody reads it.
         """
         text = json.dumps(_finite(document), ensure_ascii=False, indent=2, allow_nan=False)
+        # JSON leaves some control characters as they are; a terminal would obey them.
+        text = "".join(f"\\u{ord(c):04x}" if c != "\n" and clean(c) != c else c for c in text)
         self._write(f"{text}\n".encode("utf-8", "backslashreplace"))
 
     def hint(self, text: str) -> None:

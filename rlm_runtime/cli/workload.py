@@ -115,13 +115,14 @@ def run(
         parts: list[Internals] = []
         done: list[QaResult] = []
         with RLM(config_tree, on_stage=boot.tell, shared_text=text) as rlm:
+            document["run_directory"] = rlm.run_directory and shown_path(rlm.run_directory)
             try:
                 with progress.shown(terminal, "starting the engine") as show:
                     boot.show = show
 
-                    def on_case(so_far: QaResult, planned: int) -> None:
+                    def on_case(so_far: QaResult) -> None:
                         done[:] = [so_far]
-                        show(progress.State("asking", len(so_far.cases), planned))
+                        show(progress.State("asking", len(so_far.cases), so_far.planned))
 
                     async def measure(session: AsyncRLM) -> None:
                         parts.append(await session.internals())
@@ -135,9 +136,12 @@ def run(
                 if done:
                     made = report("qa", done, parts[0], config_digest(config_tree))
                     document |= made.document()
-                    results.show(made, terminal)
+                    # Written before shown: whoever reads the output may be gone.
                     files = results.write(made, out or rlm.run_directory, terminal)
                     document["files"] = [shown_path(file) for file in files]
+                    results.show(made, terminal)
+                    if files:
+                        terminal.hint("written: " + ", ".join(shown_path(file) for file in files))
         return DONE
 
     return Command(work, wants_json=wants_json, is_quiet=quiet)

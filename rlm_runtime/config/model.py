@@ -106,7 +106,12 @@ class Config(_Section):
         "smollm2-135m-instruct",
         description="The default model's name, a folder, or a Hugging Face id (owner/name).",
     )
-    temperature: float = Field(0.0, ge=0, le=2, description="0 is greedy and reproducible.")
+    temperature: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="Of generated answers; 0 is greedy. `search` quotes and generates none.",
+    )
     engine: EngineConfig = EngineConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     limits: LimitsConfig = LimitsConfig()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import fcntl
 import os
 import shutil
 import signal
@@ -22,11 +23,10 @@ from importlib.util import find_spec
 from multiprocessing import active_children, connection, resource_tracker, spawn
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import anyio
 import anyio.to_thread
-import psutil
 
 from rlm_runtime.config.model import EngineConfig
 from rlm_runtime.engine import child_guard, memory, settings
@@ -39,9 +39,11 @@ EXIT_WAIT_S = 5.0
 
 _KILL_EVERY_S = 0.1
 
-_SCRATCH = "rlm-"
+_SCRATCH = ".rlm-vllm-"
+_HELD = "held"
+"""File in a scratch directory, locked as long as the process that made it lives."""
 
-_LONGEST_PARENT = 107 - len("/rlm-4194304-12345678") - len("/12345678-1234-1234-1234-123456789012")
+_LONGEST_PARENT = 107 - len("/.rlm-vllm-12345678") - len("/12345678-1234-1234-1234-123456789012")
 """Bytes; a socket's path in it has at most 107 (`man 7 unix`)."""
 
 _ONE_BOOT = threading.Lock()
@@ -92,7 +94,7 @@ class EngineThread:
         self._failure: BaseException | None = None
         self._spawned: set[str] = set()  # names of the processes spawned by this thread
         self._processes: list[BaseProcess] = []  # the same, once all are up
-        self._scratch = _scratch_directory()
+        self._scratch, self._scratch_lock = _scratch_directory()
         self._closing = threading.Event()
         self._over = threading.Event()
         self._loop = asyncio.get_running_loop()
@@ -170,6 +172,7 @@ class EngineThread:
         finally:
             self._llm = None
             shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch_lock.close()
             self._phase = _Phase.ENDED
             atexit.unregister(self._at_exit)
             self._tell(self._booted)
@@ -262,19 +265,24 @@ class EngineThread:
         self._log.close(keep=self._is_log_needed)
 
 
-def _scratch_directory() -> Path:
+def _scratch_directory() -> tuple[Path, IO[bytes]]:
     """A directory for sockets and small files of vLLM's processes, and for nobody else's eyes.
 
-    Those of killed programs are removed on this occasion.
+    Those of killed programs are removed on this occasion: the ones whose lock, the second item of
+    what is returned, nobody holds any more. A process id would not do: containers may share the
+    temporary directory and not the ids.
     """
     parent = Path(tempfile.gettempdir())
     if len(os.fsencode(parent)) > _LONGEST_PARENT:
         parent = Path("/tmp")  # noqa: S108 # the directory made in it is private
-    for left in parent.glob(f"{_SCRATCH}*-*"):
-        owner = left.name.removeprefix(_SCRATCH).partition("-")[0]
-        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=parent))
+    for held in parent.glob(f"{_SCRATCH}*/{_HELD}"):
+        with suppress(OSError), held.open("rb") as theirs:
+            fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(held.parent, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=parent))
+    lock = (scratch / _HELD).open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return scratch, lock
 
 
 def _import_vllm() -> tuple[Any, Any]:  # the classes AsyncLLM and AsyncEngineArgs

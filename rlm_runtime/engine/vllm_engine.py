@@ -147,6 +147,12 @@ class VLLMEngine:
                         yield TokenDelta(ids)
             if run.is_scored:
                 break
+        if request.score is not None and runs[-1].logprobs is None:
+            # Preempted twice, so computed in pieces that nobody can tell apart.
+            raise EngineError(
+                "The log-probabilities of a request were lost: the KV cache is too full.",
+                "Use a larger engine.kv_cache_gib, or a smaller engine.max_running.",
+            )
         yield Finished(_facts(runs), runs[-1].logprobs)
 
     async def reset_prefix_cache(self) -> None:

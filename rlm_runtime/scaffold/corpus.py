@@ -48,8 +48,9 @@ class Corpus:
         self.read: set[str] = set()
         """Digests of the documents that were computed before, so probably cached."""
         self._chunks: dict[str, tuple[Chunk, ...]] = {}
+        self._fitted: dict[Piece, tuple[Piece, ...]] = {}
         self._documents: dict[Piece, Document] = {}
-        self._index: tuple[tuple[Ref, ...], bm25s.BM25] | None = None
+        self._index: tuple[tuple[Ref, ...], bm25s.BM25 | None] | None = None
 
     def pieces(self, refs: Sequence[Ref]) -> tuple[Piece, ...]:
         """The pieces of texts, in order. The first call reads each text once."""
@@ -57,10 +58,15 @@ class Corpus:
 
     def fitted(self, piece: Piece) -> tuple[Piece, ...]:
         """The piece itself; split, where it has far more tokens than the text has on average."""
+        known = self._fitted.get(piece)
+        if known is not None:
+            return known
         content = self.store.get(piece.ref.name, piece.ref.version).content
         chunk = Chunk(piece.start_byte, piece.end_byte)
         parts = fit(content, chunk, self.max_piece_tokens, self.layout.tokenizer.count)
-        return tuple(Piece(piece.ref, part.start, part.end) for part in parts)
+        fitted = tuple(Piece(piece.ref, part.start, part.end) for part in parts)
+        self._fitted[piece] = fitted
+        return fitted
 
     @property
     def max_piece_tokens(self) -> int:
@@ -87,17 +93,15 @@ class Corpus:
         spaces).
         """
         key = tuple(refs)
-        if self._index is None or self._index[0] != key:
-            # Late: bm25s brings numba, which must not be in the process before vLLM has booted.
-            import bm25s
-
-            index = bm25s.BM25()
-            index.index([_terms(self.text(p)) for p in self.pieces(refs)], show_progress=False)
-            self._index = (key, index)
-        known = [t for t in _terms(question) if t in self._index[1].vocab_dict]
-        if not known:
+        # Read once: questions about other texts may replace it meanwhile, in threads of their own.
+        current = self._index
+        if current is None or current[0] != key:
+            current = self._index = (key, _index([_terms(self.text(p)) for p in self.pieces(refs)]))
+        index = current[1]
+        known = [] if index is None else [t for t in _terms(question) if t in index.vocab_dict]
+        if index is None or not known:
             return [0.0] * len(self.pieces(refs))
-        return [float(score) for score in self._index[1].get_scores(known)]
+        return [float(score) for score in index.get_scores(known)]
 
     def _pieces_of(self, ref: Ref) -> tuple[Piece, ...]:
         chunks = self._chunks.get(ref.digest)
@@ -107,6 +111,18 @@ class Corpus:
             chunks = cut(content, target_bytes(content, self.chunk_tokens, count))
             self._chunks[ref.digest] = chunks
         return tuple(Piece(ref, chunk.start, chunk.end) for chunk in chunks)
+
+
+def _index(texts: Sequence[Sequence[str]]) -> bm25s.BM25 | None:
+    """`None` where there is not one word to index."""
+    if not any(texts):
+        return None
+    # Late: bm25s brings numba, which must not be in the process before vLLM has booted.
+    import bm25s
+
+    index = bm25s.BM25()
+    index.index(texts, show_progress=False)
+    return index
 
 
 def _terms(text: str) -> list[str]:

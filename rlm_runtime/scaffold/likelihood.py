@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlm_runtime.engine.base import Span
-from rlm_runtime.errors import LimitExceeded
+from rlm_runtime.errors import EngineError, LimitExceeded
 from rlm_runtime.prompt import Document, Layout, Prompt
-from rlm_runtime.scheduler import Call, Job, Scheduler
+from rlm_runtime.scheduler import Call, CallResult, Job, Scheduler
 from rlm_runtime.types import AgentId
 
 TAIL = "\n\nWrite a question that the text above answers."
@@ -76,7 +76,7 @@ class QuestionLikelihood:
             span = Span(scored.start, scored.end)
             calls.append(self._call(scored.prompt, document, label, span))
         outcomes = await self._asker.scheduler.run_all(self._asker.job, calls)
-        return [o if isinstance(o, LimitExceeded) else sum(o.logprobs or ()) for o in outcomes]
+        return [o if isinstance(o, LimitExceeded) else _total(o) for o in outcomes]
 
     async def read(self, documents: Sequence[Document], label: str) -> None:
         """Compute documents as plain requests, so that scoring takes them from the cache.
@@ -103,3 +103,10 @@ class QuestionLikelihood:
             group=None if document is None else document.digest,
             score=score,
         )
+
+
+def _total(result: CallResult) -> float:
+    if result.logprobs is None:
+        # Never 0, which would be certainty.
+        raise EngineError("A scored request came back without scores.", "Report this.")
+    return sum(result.logprobs)

@@ -156,7 +156,7 @@ class AgentFinished(Event, frozen=True, kw_only=True, tag="agent_finished"):
 class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
     """The last line of a log that was closed in order, with the engine's own counters.
 
-    The counters are differences between the run's end and its start; `null` when the engine died.
+    The counters are sums over the run's engines; `null` when none was started.
     """
 
     outcome: Literal["ok", "failed", "cancelled"]

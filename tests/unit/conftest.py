@@ -30,6 +30,7 @@ class FakeEngine:
     aborted: list[str] = field(default_factory=list)
     gate: anyio.Event | None = None
     on_request: Callable[[GenerateRequest], None] | None = None
+    loses_scores: bool = False
     score: Callable[[GenerateRequest], float] = lambda _: -1.0
     """Log-probability of each scored token."""
 
@@ -59,7 +60,7 @@ class FakeEngine:
             yield TokenDelta((7,) * request.max_tokens)
             span = request.score
             logprobs = None
-            if span is not None:
+            if span is not None and not self.loses_scores:
                 logprobs = (self.score(request),) * (span.end - span.start)
             yield Finished(self.facts(request), logprobs)
         except anyio.get_cancelled_exc_class():

@@ -25,13 +25,16 @@ from rlm_runtime.scaffold.corpus import Corpus, Piece
 from rlm_runtime.scaffold.likelihood import Asker, QuestionLikelihood
 from rlm_runtime.scaffold.units import units
 from rlm_runtime.tracing import Recorder, ValueRead
-from rlm_runtime.types import Ref, StopReason
+from rlm_runtime.types import Limits, Ref, StopReason
 
 LEAD_BYTES = 2_000
 """How far in front of a chunk the heading of its first sentence is looked for."""
 
 MAX_WAVE = 64
 """Chunks that are computed and then scored together, less where the KV cache is small."""
+
+LIMITED_WAVE = 4
+"""The same for a question with a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +142,19 @@ class Search:
             exhaustive: Rank all chunks, however long the texts are.
         """
         likelihood = QuestionLikelihood(asker, question)
+
+        def choose() -> tuple[list[float], int, list[tuple[Piece, int]]]:
+            lexical = self._corpus.bm25(refs, question)
+            pieces = self._corpus.pieces(refs)
+            places = self._choose(lexical, exhaustive=exhaustive)
+            parts = [(part, i) for i in places for part in self._corpus.fitted(pieces[i])]
+            return lexical, len(pieces), parts
+
         # Reading and indexing a long text takes seconds of Python: not in the event loop.
-        lexical = await anyio.to_thread.run_sync(self._corpus.bm25, refs, question)
-        pieces = self._corpus.pieces(refs)
-        chosen = [
-            (part, i)
-            for i in self._choose(lexical, exhaustive=exhaustive)
-            for part in self._corpus.fitted(pieces[i])
-        ]
+        lexical, count, chosen = await anyio.to_thread.run_sync(choose, abandon_on_cancel=True)
         (base,) = await likelihood.scores([None], "score without text")
         if isinstance(base, LimitExceeded):
-            return SearchResult((), (), False, False, len(pieces), 0, base.stop_reason)
+            return SearchResult((), (), False, False, count, 0, base.stop_reason)
         scores, stop = await self._rank(likelihood, asker, [part for part, _ in chosen])
         chunks = []
         for i, score in scores.items():
@@ -166,7 +171,7 @@ class Search:
             chunks=tuple(chunks),
             found=found,
             is_uncertain=found and passages[0].lift <= self._config.certain_above_z,
-            pieces=len(pieces),
+            pieces=count,
             ranked=len({chosen[i][1] for i in scores}),
             stop_reason=stop or stop_sentences or StopReason.FINAL,
         )
@@ -187,8 +192,11 @@ class Search:
         read = self._corpus.read
         known = sum(self._corpus.document(piece).digest in read for piece in pieces)
         asker.job.begin_stage("ranking chunks", 2 * len(pieces) - known)
-        for start in range(0, len(pieces), self._wave):
-            wave = pieces[start : start + self._wave]
+        # Under a limit a read chunk is soon a ranked one: little is lost when the limit comes.
+        is_limited = asker.job.limits != Limits()
+        step = min(self._wave, LIMITED_WAVE) if is_limited else self._wave
+        for start in range(0, len(pieces), step):
+            wave = pieces[start : start + step]
             documents = [self._corpus.document(piece) for piece in wave]
             new = [document for document in documents if document.digest not in read]
             await likelihood.read(new, "read chunk")

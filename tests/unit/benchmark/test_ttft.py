@@ -147,7 +147,7 @@ async def test_a_cold_sample_with_cached_tokens_ends_it_and_is_named(rig: Rig) -
         await measure(rig.parts, samples=4, seed=0, on_sample=hear)
     assert len(heard[-1].samples) >= 7
     (ended,) = (e for e in rig.events if isinstance(e, AgentFinished))
-    assert ended.stop_reason == "no_final"
+    assert ended.stop_reason == "failed"
 
 
 async def test_a_warm_sample_that_was_not_warm_is_reported_and_left_out(rig: Rig) -> None:

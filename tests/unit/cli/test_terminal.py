@@ -50,6 +50,17 @@ def test_a_document_is_utf_8_and_has_no_nan(capsysbinary: pytest.CaptureFixture[
     }
 
 
+def test_a_document_holds_no_control_character_as_it_is(
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    hostile = "\x9b31m \x7f \u202e \x1b[2J"
+    Terminal(wants_json=True).put_document({"text": hostile})
+    out = capsysbinary.readouterr().out.decode()
+    assert not [c for c in out if unicodedata.category(c) == "Cc" and c != "\n"]
+    assert "\u202e" not in out
+    assert json.loads(out) == {"text": hostile}
+
+
 def test_an_error_is_one_line_without_colours_where_there_is_no_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

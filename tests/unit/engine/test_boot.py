@@ -188,15 +188,24 @@ async def test_an_unknown_argument_is_no_boot(spawned: Spawned) -> None:
 
 
 def test_what_killed_programs_left_is_removed(short_directory: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    left = [short_directory / f"rlm-{gone.pid}-abc", short_directory / f"rlm-{os.getpid()}-abc"]
-    left += [short_directory / "rlm-notes-abc", short_directory / "rlm-engine-abc.log"]
-    for path in left:
-        path.mkdir()
-        (path / "socket").touch()
-    fresh = boot._scratch_directory()
-    assert set(short_directory.iterdir()) == {fresh, *left[1:]}
+    mine, lock = boot._scratch_directory()
+    script = "from rlm_runtime.engine import boot; print(boot._scratch_directory()[0])"
+    other = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"TMPDIR": str(short_directory)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    killed = Path(other.stdout.strip())
+    assert killed.parent == short_directory
+    named_alike = short_directory / f"{boot._SCRATCH}mine"
+    named_alike.mkdir()
+    (named_alike / "held by nobody").touch()
+    fresh, fresh_lock = boot._scratch_directory()
+    assert set(short_directory.iterdir()) == {mine, named_alike, fresh}
+    lock.close()
+    fresh_lock.close()
 
 
 def test_sockets_get_a_path_that_is_short_enough(
@@ -205,11 +214,12 @@ def test_sockets_get_a_path_that_is_short_enough(
     for long in (short_directory / ("x" * 49), short_directory / ("x" * 5)):
         long.mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(long))
-        scratch = boot._scratch_directory()
+        scratch, lock = boot._scratch_directory()
         try:
             with socket.socket(socket.AF_UNIX) as listener:
                 listener.bind(str(scratch / str(uuid.uuid4())))
         finally:
+            lock.close()
             shutil.rmtree(scratch)
 
 

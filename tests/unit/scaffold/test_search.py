@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from rlm_runtime.config import SearchConfig
 from rlm_runtime.engine.base import GenerateRequest
+from rlm_runtime.errors import EngineError
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
 from rlm_runtime.scaffold.corpus import Corpus
 from rlm_runtime.scaffold.likelihood import Asker
@@ -162,3 +164,50 @@ async def test_what_enters_a_prompt_is_recorded_as_read(bench: Bench) -> None:
     covered = {b for e in reads for b in range(e.start_byte, e.end_byte)}
     assert covered == set(range(len(text.encode()))), "ranked whole: every byte entered a prompt"
     assert len(reads) >= result.pieces
+
+
+async def test_a_limit_in_the_middle_leaves_ranked_chunks(bench: Bench) -> None:
+    """Chunks are not all read before the first is ranked, when a limit may come between."""
+    bench.store.put_text("report", paragraphs(30, fact_at=5))
+    result = await bench.ask("report", limits=Limits(max_calls=21))
+    assert result.stop_reason is StopReason.BUDGET_CALLS
+    assert result.ranked >= 8
+
+
+@pytest.mark.parametrize("text", ["--- *** ---\n", "?!\n\n?!\n"])
+async def test_a_text_without_a_word_is_searched_in_vain(bench: Bench, text: str) -> None:
+    bench.store.put_text("report", text)
+    assert not (await bench.ask("report")).found
+
+
+async def test_questions_about_different_texts_at_once_keep_apart(bench: Bench) -> None:
+    bench.store.put_text("a", paragraphs(3, fact_at=1))
+    bench.store.put_text("b", FILLER * 40)
+    results: dict[str, SearchResult] = {}
+
+    async def ask(name: str) -> None:
+        results[name] = await bench.ask(name)
+
+    async with anyio.create_task_group() as group:
+        for name in ("a", "b"):
+            group.start_soon(ask, name)
+    assert results["a"].passages[0].text == FACT
+    assert {p.variable for p in results["b"].passages} == {"b"}
+    assert results["a"].pieces != results["b"].pieces
+
+
+def test_word_scores_are_those_of_the_texts_asked_about(bench: Bench) -> None:
+    """Also when another question replaces the kept index in between."""
+    a = bench.store.put_text("a", paragraphs(3, fact_at=1))
+    b = bench.store.put_text("b", FILLER * 40)
+    alone = bench.corpus.bm25([a], QUESTION)
+    assert max(alone) > 0
+    assert bench.corpus.bm25([b], QUESTION) != alone
+    assert bench.corpus.bm25([a], QUESTION) == alone
+
+
+async def test_a_score_that_is_missing_is_an_error_and_no_certainty(bench: Bench) -> None:
+    bench.store.put_text("report", paragraphs(3, fact_at=1))
+    bench.engine.loses_scores = True
+    with pytest.raises(EngineError, match="without scores"):
+        await bench.ask("report")
