@@ -237,3 +237,11 @@ async def test_a_watcher_sees_every_change(fake_engine: FakeEngine) -> None:
     assert seen[0] == (0, 0)
     assert seen[-1] == (0, 6)
     assert max(alive for alive, _ in seen) == 6
+
+
+async def test_a_batch_reaches_the_engine_before_it_answers_any(fake_engine: FakeEngine) -> None:
+    """A step made for the first call alone would cost the batch a step."""
+    fake_engine.max_running = 16
+    bench = Bench(fake_engine)
+    await bench.scheduler.run_all(Job(), [call(i) for i in range(16)])
+    assert fake_engine.most_running == 16
