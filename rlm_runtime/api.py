@@ -235,7 +235,7 @@ class AsyncRLM:
         """
         async with self._booting:
             if self._is_closed:
-                raise Cancelled("The session is closed.", "Open a new one.")
+                raise InputError("The session is closed.", "Open a new one.")
             if self._internals is None:
                 self._internals = await self._boot()
             return self._internals
@@ -507,10 +507,10 @@ class RLM:
     ) -> None:
         if self._is_closed:
             return
-        self._is_closed = True
         try:
             self.call(lambda session: session.__aexit__(kind, error, trace))
         finally:
+            self._is_closed = True
             self._exit.close()
 
     def store(self, value: Source, name: str | None = None) -> Ref:
@@ -549,7 +549,12 @@ class RLM:
         """Run a coroutine function on the session, in its own event loop.
 
         An interrupt here cancels it there, and waits until it has ended.
+
+        Raises:
+            InputError: The session is closed.
         """
+        if self._is_closed:
+            raise InputError("The session is closed.", "Open a new one.")
         future = self._portal.start_task_soon(function, self._session)
         try:
             return future.result()

@@ -46,7 +46,7 @@ Cases = Annotated[
         "--cases",
         metavar="N",
         min=1,
-        help="Questions, the kinds in proportion; 10 to 20 s each on two CPU cores.",
+        help="Questions, the kinds in proportion; about 25 s each on two CPU cores.",
         show_default="all, 72",
     ),
 ]

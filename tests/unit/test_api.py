@@ -8,7 +8,7 @@ import pytest
 
 from rlm_runtime import RLM, Config
 from rlm_runtime.config.model import EngineConfig, RunConfig
-from rlm_runtime.errors import Cancelled, ConfigError, InputError, PromptTooLong
+from rlm_runtime.errors import ConfigError, InputError, PromptTooLong
 from rlm_runtime.tracing import RunFinished, read_events
 
 
@@ -21,12 +21,15 @@ def test_closing_twice_is_closing_once(config: Config) -> None:
     with RLM(config) as rlm:
         rlm.close()
     rlm.close()
+    assert config.run.directory is not None
+    ends = [e for e in read_events(config.run.directory) if isinstance(e, RunFinished)]
+    assert len(ends) == 1
 
 
 def test_a_closed_session_boots_no_engine(config: Config) -> None:
     rlm = RLM(config)
     rlm.close()
-    with pytest.raises((Cancelled, RuntimeError)):
+    with pytest.raises(InputError, match="closed"):
         rlm.start()
 
 
