@@ -1,22 +1,16 @@
-"""The public face: `RLM` for scripts and notebooks, `AsyncRLM` for programs with an event loop.
-
-One object is one session: one configuration, one engine whose cache stays warm from question to
-question, one run directory with its events.
-"""
+"""The session on an event loop: one configuration, one engine, one run directory."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import wait
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
 import anyio
-import anyio.from_thread
 
+from rlm_runtime.api.result import Result, Source
 from rlm_runtime.config import Config, config_digest, load, state_home
 from rlm_runtime.engine import model_files
 from rlm_runtime.engine.base import Engine
@@ -28,11 +22,11 @@ from rlm_runtime.errors import (
     PromptTooLong,
     RLMError,
 )
-from rlm_runtime.profiler import Figures, Ledger
+from rlm_runtime.profiler import Ledger
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
 from rlm_runtime.scaffold.corpus import Corpus
 from rlm_runtime.scaffold.likelihood import TAIL, Asker
-from rlm_runtime.scaffold.recipes.search import Passage, RankedChunk, Search, SearchResult
+from rlm_runtime.scaffold.recipes.search import Search, SearchResult
 from rlm_runtime.scheduler import Job, Progress, Scheduler
 from rlm_runtime.store import ContextStore, name_for
 from rlm_runtime.tracing import (
@@ -46,43 +40,6 @@ from rlm_runtime.tracing import (
     run_started,
 )
 from rlm_runtime.types import AgentId, Limits, Ref, StopReason, Usage
-
-T = TypeVar("T")
-Source = str | bytes | Path | Ref
-"""A text, its UTF-8 bytes, a file (which is never read whole), or what `store` gave for one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of one question.
-
-    Attributes:
-        answer: The sentence that answers it, quoted; `None` when nothing was found.
-        found: There is an answer. "Not found" is an answer of its own, not an error.
-        is_uncertain: Found, but with a likelihood that wrong answers often reach too.
-        passages: The sentences of the best chunks with their places, likeliest first.
-        chunks: The chunks that the model ranked, best first.
-        stop_reason: `final`, or the limit that ended the search early.
-        usage: Token sums of this question's calls.
-        figures: This question's figures, by the names of `docs/measure.md`.
-        pieces: Chunks of all texts.
-        ranked: Of these, ranked by the model; the others were left out by word search.
-        agent_id: The question's name in the event log.
-        run_directory: Where the event log is; `None` when nothing is kept.
-    """
-
-    answer: str | None
-    found: bool
-    is_uncertain: bool
-    passages: tuple[Passage, ...]
-    chunks: tuple[RankedChunk, ...]
-    stop_reason: StopReason
-    usage: Usage
-    figures: Figures
-    pieces: int
-    ranked: int
-    agent_id: AgentId
-    run_directory: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,117 +408,6 @@ class AsyncRLM:
             agent_id=agent_id,
             run_directory=self.run_directory,
         )
-
-
-class RLM:
-    """The same session for code without an event loop: scripts, notebooks, a prompt.
-
-    Calls block until they are done; Ctrl-C ends the call, not the session. Use it as a context
-    manager, or call `close`.
-
-    Args:
-        config: As `AsyncRLM`.
-        on_stage: As `AsyncRLM`; called in the session's own thread.
-        shared_text: As `AsyncRLM`.
-    """
-
-    def __init__(
-        self,
-        config: Config | str | Path | None = None,
-        *,
-        on_stage: Callable[[str], None] | None = None,
-        shared_text: str | None = None,
-    ) -> None:
-        self._is_closed = False
-        self._exit = ExitStack()
-        self._portal = self._exit.enter_context(anyio.from_thread.start_blocking_portal())
-        try:
-            self._session = AsyncRLM(config, on_stage=on_stage, shared_text=shared_text)
-        except BaseException:
-            self._exit.close()
-            raise
-
-    @property
-    def config(self) -> Config:
-        """The configuration in force."""
-        return self._session.config
-
-    @property
-    def ledger(self) -> Ledger:
-        """Figures of everything so far."""
-        return self._session.ledger
-
-    @property
-    def run_directory(self) -> Path | None:
-        """Where events and blobs are written; `None` when nothing is kept."""
-        return self._session.run_directory
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._is_closed:
-            return
-        try:
-            self.call(lambda session: session.__aexit__(kind, error, trace))
-        finally:
-            self._is_closed = True
-            self._exit.close()
-
-    def store(self, value: Source, name: str | None = None) -> Ref:
-        """As `AsyncRLM.store`."""
-        return self._session.store(value, name)
-
-    def check(self, task: str) -> None:
-        """As `AsyncRLM.check`."""
-        self._session.check(task)
-
-    def start(self) -> None:
-        """As `AsyncRLM.start`."""
-        self.call(AsyncRLM.start)
-
-    def run(
-        self,
-        task: str,
-        context: Source | Sequence[Source] | Mapping[str, Source] | None = None,
-        *,
-        limits: Limits | None = None,
-        exhaustive: bool = False,
-        on_progress: Callable[[Progress], None] | None = None,
-    ) -> Result:
-        """As `AsyncRLM.run`; `on_progress` is called in the session's own thread."""
-        return self.call(
-            lambda session: session.run(
-                task, context, limits=limits, exhaustive=exhaustive, on_progress=on_progress
-            )
-        )
-
-    def close(self) -> None:
-        """As `AsyncRLM.close`."""
-        self.__exit__(None, None, None)
-
-    def call(self, function: Callable[[AsyncRLM], Awaitable[T]]) -> T:
-        """Run a coroutine function on the session, in its own event loop.
-
-        An interrupt here cancels it there, and waits until it has ended.
-
-        Raises:
-            InputError: The session is closed.
-        """
-        if self._is_closed:
-            raise InputError("The session is closed.", "Open a new one.")
-        future = self._portal.start_task_soon(function, self._session)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            wait([future])
-            raise
 
 
 def _identity(file: Path) -> tuple[Path, int, int]:
