@@ -1,4 +1,4 @@
-"""Plots of measurements as PNG files, 1,200 pixels wide; the only place that needs matplotlib.
+"""Plots of measurements as PNG files, 1,200 pixels wide.
 
 Nothing is told by colour alone: series have places, markers and labels of their own. Axes of time
 begin at zero.
@@ -6,40 +6,30 @@ begin at zero.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rlm_runtime.benchmark import plots_canvas as canvas
 from rlm_runtime.benchmark.batching_result import SPEED_UPS, BatchingResult
 from rlm_runtime.benchmark.results import Report
 from rlm_runtime.benchmark.statistics import Estimate, percentile
 from rlm_runtime.benchmark.ttft_result import LONG_OWN_TOKENS, RATIOS, Series, TtftResult
-from rlm_runtime.errors import ConfigError, InputError
+from rlm_runtime.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDTH_IN = 8.0
-_DPI = 150
-_LINE_CHARACTERS = 100
-_CAPTION_CHARACTERS = 132
-
-# Okabe and Ito's colours, which people with any colour vision can tell apart.
-_BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
-_INK, _FAINT = "#222222", "#888888"
-
 _LOOKS = {
-    Series.COLD: ("cold", _BLUE, "o"),
-    Series.VARIABLE: ("variable", _ORANGE, "^"),
-    Series.WARM: ("warm", _GREEN, "D"),
-    Series.COLD_TAIL128: (f"cold\n{LONG_OWN_TOKENS} own tokens", _BLUE, "o"),
-    Series.WARM_TAIL128: (f"warm\n{LONG_OWN_TOKENS} own tokens", _GREEN, "D"),
+    Series.COLD: ("cold", canvas.BLUE, "o"),
+    Series.VARIABLE: ("variable", canvas.ORANGE, "^"),
+    Series.WARM: ("warm", canvas.GREEN, "D"),
+    Series.COLD_TAIL128: (f"cold\n{LONG_OWN_TOKENS} own tokens", canvas.BLUE, "o"),
+    Series.WARM_TAIL128: (f"warm\n{LONG_OWN_TOKENS} own tokens", canvas.GREEN, "D"),
 }
-_ARM_LOOKS = (("in turn", _BLUE, "//"), ("batched", _GREEN, ""))
+_ARM_LOOKS = (("in turn", canvas.BLUE, "//"), ("batched", canvas.GREEN, ""))
 
 
 def plot_ttft(report: Report, result: TtftResult, path: Path) -> None:
@@ -62,7 +52,7 @@ def plot_ttft(report: Report, result: TtftResult, path: Path) -> None:
     for row, series in enumerate(shown):
         times_ms = result.ttft_ms(series)
         _, colour, marker = _LOOKS[series]
-        _box(axes, times_ms, row - 0.17, colour)
+        canvas.box(axes, times_ms, row - 0.17, colour)
         spread = rng.uniform(-0.13, 0.13, len(times_ms))
         axes.plot(times_ms, row + 0.2 + spread, marker, color=colour, ms=4.5, alpha=0.7, mew=0)
         median_ms = percentile(times_ms, 50)
@@ -73,7 +63,7 @@ def plot_ttft(report: Report, result: TtftResult, path: Path) -> None:
             textcoords="offset points",
             va="center",
             fontweight="bold",
-            color=_INK,
+            color=canvas.INK,
         )
     axes.set_yticks(range(len(shown)), [f"{_LOOKS[s][0]}" for s in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
@@ -87,11 +77,11 @@ def plot_ttft(report: Report, result: TtftResult, path: Path) -> None:
     ]
     counts = ", ".join(f"{s} {len(result.of(s))}" for s in shown)
     caption = [
-        f"Ratios of medians: {_unbroken(ratios)}." if ratios else "",
+        f"Ratios of medians: {canvas.unbroken(ratios)}." if ratios else "",
         f"Samples: {counts}. Prompts: {result.shared_prefix_tokens:,} shared tokens and "
         f"{Series.WARM.own_tokens} own; blocks of {result.block_size}.",
     ]
-    _finish(figure, caption, path)
+    canvas.finish(figure, caption, path)
 
 
 def plot_batching(report: Report, result: BatchingResult, path: Path) -> None:
@@ -122,7 +112,9 @@ def plot_batching(report: Report, result: BatchingResult, path: Path) -> None:
                 row + offset, median_ms, 0.36, color=colour, alpha=0.35, hatch=hatch, ec=colour
             )
             spread = np.linspace(-0.1, 0.1, len(times_ms)) if len(times_ms) > 1 else [0.0]
-            axes.plot(times_ms, row + offset + np.asarray(spread), "o", color=_INK, markersize=3)
+            axes.plot(
+                times_ms, row + offset + np.asarray(spread), "o", color=canvas.INK, markersize=3
+            )
             axes.annotate(
                 f"{name}: {median_ms:,.0f} ms",
                 (max(median_ms, *times_ms), row + offset),
@@ -130,7 +122,7 @@ def plot_batching(report: Report, result: BatchingResult, path: Path) -> None:
                 textcoords="offset points",
                 va="center",
                 fontweight="bold",
-                color=_INK,
+                color=canvas.INK,
             )
     axes.set_yticks(range(len(shown)), [s.label.replace(" the ", " the\n", 1) for s, _ in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
@@ -138,63 +130,19 @@ def plot_batching(report: Report, result: BatchingResult, path: Path) -> None:
     axes.set_xlabel("time for all sub-calls, ms (bars: median; dots: runs)")
     speed_ups = [f"{s.label} {_with_interval(e, 2)}" for s, e in shown]
     caption = [
-        f"In turn over batched, medians: {_unbroken(speed_ups)}.",
+        f"In turn over batched, medians: {canvas.unbroken(speed_ups)}.",
         f"{result.figures()['batch_repeats']} runs of each; at most {result.max_running} requests "
         "run at once.",
     ]
-    _finish(figure, caption, path)
+    canvas.finish(figure, caption, path)
 
 
 def _figure(report: Report, title: str, height_in: float) -> tuple[Figure, Axes]:
-    try:
-        # Late, and never pyplot: no window system, no state of the process.
-        from matplotlib.figure import Figure
-    except ImportError as err:
-        raise ConfigError(
-            "Plots need matplotlib, which is not installed.",
-            "Install it with: pip install 'rlm-vllm[plots]'",
-        ) from err
-
-    figure = Figure(figsize=(_WIDTH_IN, height_in), dpi=_DPI, layout="constrained")
+    figure = canvas.new_figure(height_in)
     axes = figure.subplots()
-    place = fill(f"{report.machine}; {report.versions['engine']}", _LINE_CHARACTERS)
-    axes.annotate(
-        place,
-        (0, 1),
-        xytext=(0, 5),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize="small",
-        color=_FAINT,
-    )
-    axes.set_title(
-        f"{title}, {report.model}",
-        loc="left",
-        pad=10 + 12 * len(place.splitlines()),
-        fontweight="bold",
-        color=_INK,
-    )
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    canvas.head(axes, f"{title}, {report.model}", report)
+    canvas.bare(axes)
     return figure, axes
-
-
-def _box(axes: Axes, times_ms: Sequence[float], row: float, colour: str) -> None:
-    axes.boxplot(
-        [times_ms],
-        positions=[row],
-        widths=0.26,
-        orientation="horizontal",
-        showfliers=False,
-        manage_ticks=False,
-        medianprops={"color": _INK, "linewidth": 2},
-        boxprops={"color": colour},
-        whiskerprops={"color": colour},
-        capprops={"color": colour},
-    )
 
 
 def _with_interval(estimate: Estimate, digits: int) -> str:
@@ -202,22 +150,3 @@ def _with_interval(estimate: Estimate, digits: int) -> str:
     if estimate.low is None or estimate.high is None:
         return value
     return f"{value} (95 %: {estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
-
-
-def _unbroken(items: Sequence[str]) -> str:
-    """Items in one line that may only be broken between them."""
-    return "; ".join(item.replace(" ", "\N{NO-BREAK SPACE}") for item in items)
-
-
-def _finish(figure: Figure, caption: Sequence[str], path: Path) -> None:
-    text = "\n".join(fill(line, _CAPTION_CHARACTERS) for line in caption if line)
-    figure.supxlabel(text, x=0.01, ha="left", fontsize="small", color=_INK)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(part, format="png")
-        part.replace(path)
-    except OSError as err:
-        raise InputError(
-            f"The plot can't be written to {path}: {err.strerror}.", "Choose another file."
-        ) from err
