@@ -18,11 +18,12 @@ WIDTH_IN = 8.0
 DPI = 150
 LINE_CHARACTERS = 100
 CAPTION_CHARACTERS = 132
-TITLE_CHARACTERS = 76
+TITLE_CHARACTERS = 62
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 SKY, YELLOW, PINK = "#56B4E9", "#E69F00", "#CC79A7"
+PALE_GREEN = "#8FD3C1"
 INK, FAINT = "#222222", "#888888"
 
 
@@ -72,7 +73,7 @@ def bare(axes: Axes) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
 
 
 def box(axes: Axes, values: Sequence[float], row: float, colour: str) -> None:

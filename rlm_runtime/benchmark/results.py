@@ -27,6 +27,9 @@ from rlm_runtime.tracing import machine
 SCHEMA_VERSION = 1
 """Raised when a reader of the old schema would misread a new document."""
 
+LOUD = "MISMATCH:"
+"""Begins a note that must not be overlooked: figures that contradict each other."""
+
 
 class Table(NamedTuple):
     """A small table as people read it; cells are text.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rlm_runtime.cli import config, doctor, model, run, ttft, workload
+from rlm_runtime.cli import compare, config, doctor, model, report, run, ttft, workload
 from rlm_runtime.cli.command import EXIT_CODES, SCHEMA_VERSION, USAGE, Command
 from rlm_runtime.cli.options import CONTEXT
 
@@ -46,6 +46,8 @@ def _bench_app() -> typer.Typer:
     app = _app("Measure this machine's engine: what the shared prefix and batching save.")
     app.command("ttft", epilog=ttft.EPILOG)(ttft.ttft)
     app.command("run", epilog=workload.EPILOG)(workload.run)
+    app.command("report", epilog=report.EPILOG)(report.report)
+    app.command("compare", epilog=compare.EPILOG)(compare.compare)
     return app
 
 

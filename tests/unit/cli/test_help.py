@@ -27,6 +27,8 @@ VERBS = {
     "bench": apps.rlm_bench,
     "bench-run": apps.rlm_bench,
     "bench-ttft": apps.rlm_bench,
+    "bench-report": apps.rlm_bench,
+    "bench-compare": apps.rlm_bench,
 }
 
 

@@ -1,0 +1,173 @@
+"""Intervals of a comparison, from the samples that two results hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rlm_runtime.benchmark.batching_result import SPEED_UPS
+from rlm_runtime.benchmark.paired import difference_of_shares, ratio_of_means
+from rlm_runtime.benchmark.qa_result import UNANSWERABLE
+from rlm_runtime.benchmark.result_file import ResultFile
+from rlm_runtime.benchmark.statistics import Estimate, ratio_of_medians, ratio_of_ratios
+from rlm_runtime.benchmark.ttft_result import RATIOS, Series
+
+Case = Mapping[str, Any]
+"""One question of a workload; which fields it has depends on the workload."""
+
+SEED = 0
+"""Of all intervals: the same two files give the same ones."""
+
+_LEAST_EQUAL = 1e-9
+_PER_CASE = ("computed_tokens", "prompt_tokens", "generated_tokens", "wall_s")
+
+
+class PerCase(NamedTuple):
+    """A number that every case has.
+
+    Attributes:
+        figure: Its name, with `_per_case`.
+        a: Mean in the first result.
+        b: Mean in the second one.
+        ratio: Of the means, over the cases that both have.
+    """
+
+    figure: str
+    a: float
+    b: float
+    ratio: Estimate | None
+
+
+def sampled_ratios(a: ResultFile, b: ResultFile) -> dict[str, Estimate | None]:
+    """Ratios, second over first, of the figures that stand on samples of times."""
+    times_a, times_b = _ttft_s(a), _ttft_s(b)
+    walls_a, walls_b = _wall_s(a), _wall_s(b)
+    ratios: dict[str, Estimate | None] = {}
+    for series in (Series.COLD, Series.WARM, Series.VARIABLE):
+        name = f"ttft_{series}_ms_p50"
+        ratios[name] = ratio_of_medians(times_b(series), times_a(series), seed=SEED)
+    for ratio in RATIOS:
+        above, below = ratio.numerator, ratio.denominator
+        ratios[ratio.figure] = ratio_of_ratios(
+            (times_b(above), times_b(below)), (times_a(above), times_a(below)), seed=SEED
+        )
+    for speed_up in SPEED_UPS:
+        above_, below_ = speed_up.in_turn, speed_up.batched
+        ratios[speed_up.figure] = ratio_of_ratios(
+            (walls_b(above_), walls_b(below_)), (walls_a(above_), walls_a(below_)), seed=SEED
+        )
+    return ratios
+
+
+class PairedCases:
+    """The cases of two results, matched by their ids (and arms)."""
+
+    def __init__(self, a: ResultFile, b: ResultFile) -> None:
+        first, second = dict(_cases(a)), dict(_cases(b))
+        self.pairs = tuple((first[key], second[key]) for key in first if key in second)
+        self.is_complete = first.keys() == second.keys() and bool(first)
+
+    def share_difference(self, name: str, a: float, b: float) -> Estimate | None:
+        """The difference of a quality figure with its interval.
+
+        Args:
+            name: The figure's.
+            a: Its value in the first result.
+            b: Its value in the second one.
+
+        Returns:
+            `None` unless both have the same cases and these lead to just these two values.
+        """
+        if not self.is_complete:
+            return None
+        for prefix, holds in _QUALITY:
+            if name.startswith(prefix):
+                rest = name.removeprefix(prefix).removeprefix("_")
+                for belongs in _selections(prefix, rest):
+                    pairs = [(holds(x), holds(y)) for x, y in self.pairs if belongs(x)]
+                    estimate = difference_of_shares(pairs)
+                    if estimate is not None and _is_made_of(pairs, a, b):
+                        return estimate
+        return None
+
+    def per_case(self) -> Iterator[PerCase]:
+        """The costs of a case, over the cases that both results have."""
+        for name in _PER_CASE:
+            pairs = [
+                (float(x[name]), float(y[name]))
+                for x, y in self.pairs
+                if isinstance(x.get(name), int | float) and isinstance(y.get(name), int | float)
+            ]
+            if pairs:
+                means = [sum(side) / len(pairs) for side in zip(*pairs, strict=True)]
+                ratio = ratio_of_means(pairs, seed=SEED)
+                yield PerCase(f"{name}_per_case", means[0], means[1], ratio)
+
+
+def _cases(result: ResultFile) -> Iterator[tuple[tuple[object, ...], Case]]:
+    for measurement, detail in result.detail.items():
+        cases = detail.get("cases")
+        if isinstance(cases, list):
+            for case in cases:
+                if isinstance(case, dict) and "id" in case:
+                    yield (measurement, case["id"], case.get("arm")), case
+
+
+def _is_right(case: Case) -> bool:
+    return bool(case.get("is_right"))
+
+
+def _has_passage(case: Case) -> bool:
+    return bool(case.get("sentence_rank") == 1)
+
+
+def _is_not_found(case: Case) -> bool:
+    return not case.get("found", True)
+
+
+_QUALITY: tuple[tuple[str, Callable[[Case], bool]], ...] = (
+    ("accuracy", _is_right),
+    ("passage_accuracy", _has_passage),
+    ("not_found_rate", _is_not_found),
+)
+
+
+def _selections(prefix: str, rest: str) -> Iterator[Callable[[Case], bool]]:
+    """Which cases a figure may be made of, by what stands behind its name's beginning."""
+    if rest:
+        yield lambda case: rest in _labels(case)
+    elif prefix == "not_found_rate":
+        yield lambda case: case.get("kind") in UNANSWERABLE
+    else:
+        yield lambda case: case.get("kind") == "shared"
+        yield lambda case: True
+
+
+def _labels(case: Case) -> tuple[str, ...]:
+    kind, arm = str(case.get("kind")), str(case.get("arm"))
+    return kind, arm, f"{kind}_{arm}"
+
+
+def _is_made_of(pairs: Sequence[tuple[bool, bool]], a: float, b: float) -> bool:
+    shares = [sum(side) / len(pairs) for side in zip(*pairs, strict=True)]
+    return bool(abs(shares[0] - a) < _LEAST_EQUAL and abs(shares[1] - b) < _LEAST_EQUAL)
+
+
+def _ttft_s(result: ResultFile) -> Callable[[str], list[float]]:
+    return _samples(result, "ttft", "samples", "series", "ttft_s")
+
+
+def _wall_s(result: ResultFile) -> Callable[[str], list[float]]:
+    return _samples(result, "batching", "runs", "arm", "wall_s")
+
+
+def _samples(
+    result: ResultFile, measurement: str, listed: str, group: str, value: str
+) -> Callable[[str], list[float]]:
+    """The values of one group of a measurement's samples, without those that were left out."""
+    rows = result.detail.get(measurement, {}).get(listed, [])
+
+    def of(name: str) -> list[float]:
+        return [row[value] for row in rows if row[group] == name and row["is_as_meant"]]
+
+    return of
