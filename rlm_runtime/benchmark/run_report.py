@@ -252,8 +252,8 @@ class RunMeasurement:
         notes += self.log.notes
         if lost := self._figures["calls_without_facts"]:
             notes.append(
-                f"{lost:,} calls were aborted before their first token; what was computed of them "
-                "is not known."
+                f"{lost:,} call{' was' if lost == 1 else 's were'} aborted before the first token; "
+                "what was computed of that is not known."
             )
         return tuple(notes)
 

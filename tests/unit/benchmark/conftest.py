@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 
 from rlm_runtime.api import Internals
+from rlm_runtime.blocks import block_chain
 from rlm_runtime.engine.base import (
     EngineInfo,
     EngineStats,
@@ -18,11 +20,24 @@ from rlm_runtime.engine.base import (
     RequestFacts,
     TokenDelta,
 )
+from rlm_runtime.profiler.run_log import RunLog
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
 from rlm_runtime.scaffold.corpus import Corpus
 from rlm_runtime.scheduler import Scheduler
 from rlm_runtime.store import ContextStore
-from rlm_runtime.tracing import AnyEvent, Recorder
+from rlm_runtime.tracing import (
+    AgentFinished,
+    AgentStarted,
+    AnyEvent,
+    CallFinished,
+    EngineStarted,
+    Recorder,
+    RunFinished,
+    RunStarted,
+    Segment,
+    blob_digest,
+    ids_to_blob,
+)
 
 PREFILL_S = 0.001
 """A computed prompt token."""
@@ -151,3 +166,141 @@ def rig(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Rig:
 @pytest.fixture(scope="session")
 def make_engine() -> type[CachingEngine]:
     return CachingEngine
+
+
+SHARED = tuple(range(1, 65))
+"""The shared prefix of a `RecordedRun`: two blocks of 32."""
+
+
+@dataclass
+class RecordedRun:
+    """A run as a log has it, made call by call; one task `a1` and an engine to begin with."""
+
+    directory: Path
+    events: list[AnyEvent] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.directory.mkdir()
+        (self.directory / "blobs").mkdir()
+        self.events += [
+            RunStarted(
+                at_s=0.0,
+                schema_version=1,
+                run_id="run-1",
+                started_at="2026-01-01T00:00:00+00:00",
+                package_version="0.1.0",
+                python="3.11.7",
+                machine="pretended, 2 cores",
+                config_digest="abc123",
+            ),
+            EngineStarted(
+                at_s=1.0,
+                model="pretended",
+                backend="pretended 1 cpu",
+                window=8192,
+                block_size=32,
+                kv_blocks=1000,
+                max_running=16,
+                tokenizer_digest="0",
+                shared_prefix_digest="0",
+                shared_prefix_tokens=len(SHARED),
+                boot_s=1.0,
+            ),
+        ]
+        self.agent("a1")
+
+    def agent(self, agent_id: str, parent_id: str | None = None, kind: str = "search") -> None:
+        """An agent begins."""
+        depth = 0 if parent_id is None else 1
+        self.events.append(
+            AgentStarted(
+                at_s=1.0,
+                agent_id=agent_id,
+                parent_id=parent_id,
+                depth=depth,
+                kind=kind,
+                task_blob=None,
+            )
+        )
+
+    def call(self, number: int, own: Sequence[int], cached: int, **changed: object) -> CallFinished:
+        """A call for the shared prefix and some ids, alone at second `number`."""
+        ids = (*SHARED, *own)
+        segments = []
+        for kind, start, part in (("shared", 0, SHARED), ("task", len(SHARED), tuple(own))):
+            blob = ids_to_blob(part)
+            (self.directory / "blobs" / blob_digest(blob)).write_bytes(blob)
+            segments.append(Segment(kind, start, start + len(part), blob_digest(blob)))
+        event = CallFinished(
+            at_s=number + 0.9,
+            request_id=f"r{number}",
+            agent_id="a1",
+            label="rank chunk",
+            depth=0,
+            group=None,
+            outcome="ok",
+            error_code=None,
+            submitted_at_s=number,
+            admitted_at_s=number,
+            segments=tuple(segments),
+            blocks=b"".join(block_chain(ids, 32)).hex(),
+            output_blob=None,
+            reads_cache=True,
+            salt_digest=None,
+            max_tokens=1,
+            temperature=0.0,
+            shared_by=1,
+            prompt_tokens=len(ids),
+            cached_tokens=cached,
+            computed_tokens=len(ids) - cached,
+            generated_tokens=1,
+            runs=1,
+            ttft_s=(len(ids) - cached) * PREFILL_S + 0.001,
+            queue_s=0.001,
+            prefill_s=(len(ids) - cached) * PREFILL_S,
+            decode_s=0.1,
+            preemptions=0,
+            scheduled_at_s=100.0 + number,
+            finished_at_s=100.8 + number,
+            finish_reason="length",
+        )
+        event = msgspec.structs.replace(event, **changed)
+        self.events.append(event)
+        return event
+
+    def end(self, engine_computed_tokens: int) -> None:
+        """The agent and the run end in order."""
+        calls = [event for event in self.events if isinstance(event, CallFinished)]
+        prompt = sum(call.prompt_tokens or 0 for call in calls)
+        self.events += [
+            AgentFinished(
+                at_s=50.0,
+                agent_id="a1",
+                stop_reason="final",
+                found=True,
+                result_blob=None,
+                wall_s=10.0,
+            ),
+            RunFinished(
+                at_s=51.0,
+                outcome="ok",
+                error_code=None,
+                engine_prompt_tokens=prompt,
+                engine_cached_tokens=prompt - engine_computed_tokens,
+                engine_computed_tokens=engine_computed_tokens,
+                engine_generated_tokens=len(calls),
+                engine_preemptions=0,
+                wall_s=51.0,
+            ),
+        ]
+
+    def log(self) -> RunLog:
+        """Written and read back."""
+        lines = [msgspec.json.encode(event) + b"\n" for event in self.events]
+        (self.directory / "events.jsonl").write_bytes(b"".join(lines))
+        return RunLog.load(self.directory)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> RecordedRun:
+    return RecordedRun(tmp_path / "run")
