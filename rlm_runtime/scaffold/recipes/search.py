@@ -3,18 +3,21 @@
 1. The texts are cut into chunks. Short enough together, all are ranked by the model; of longer
    texts BM25 picks the chunks to rank, and the answer says so.
 2. Chunks are ranked by how likely they make the question, plus their BM25 score.
-3. The sentences of the best chunks, each behind its heading, are scored the same way.
+3. The sentences of the best chunks, each behind its heading, are scored the same way, chunk after
+   chunk until one is certain.
 4. The likeliest sentence is the answer, verbatim, with its byte offsets. How much likelier it
    makes the question (`lift`, nats) decides between an answer, an uncertain one and "not found".
 
-The answer is a quotation, so it can't be invented; measured against generated answers in
-`docs/quality.md`. What a limit of the tree leaves undone is left out, and the result says so.
+A question that asks two things is searched as two, over the same chunks. The answer is a
+quotation, so it can't be invented; measured against generated answers in `docs/quality.md`. What a
+limit of the tree leaves undone is left out, and the result says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 
 import anyio.to_thread
 
@@ -23,6 +26,7 @@ from rlm_runtime.errors import LimitExceeded
 from rlm_runtime.prompt import Document
 from rlm_runtime.scaffold.corpus import Corpus, Piece
 from rlm_runtime.scaffold.likelihood import Asker, QuestionLikelihood
+from rlm_runtime.scaffold.questions import question_parts
 from rlm_runtime.scaffold.units import units
 from rlm_runtime.tracing import Recorder, ValueRead
 from rlm_runtime.types import Limits, Ref, StopReason
@@ -36,6 +40,10 @@ MAX_WAVE = 64
 LIMITED_WAVE = 4
 """The same for a question with a limit."""
 
+FIRST_LOOK = 8
+"""Of the chunks that BM25 picked, so many are ranked first: mostly they hold the answer, and the
+rest need not be read when it is a certain one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -48,6 +56,7 @@ class Passage:
         text: The bytes, as text.
         heading: The line that says what it is about; empty without one.
         lift: How much likelier it makes the question than no text does, nats.
+        part: The part of the question that it was scored for; empty for the whole question.
     """
 
     variable: str
@@ -56,6 +65,7 @@ class Passage:
     text: str
     heading: str
     lift: float
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +90,36 @@ class SearchResult:
     """What `search` found.
 
     Attributes:
-        passages: The sentences of the best chunks, likeliest first; the first one is the answer if
-            one was found.
-        chunks: The chunks that were ranked, best first.
-        found: The best one's lift says that it answers the question.
-        is_uncertain: Found, but the lift is one that wrong answers often reach too.
+        answers: The likeliest sentence of each part of the question that was found; empty when
+            nothing was.
+        passages: The sentences of the best chunks, likeliest first: the best one of each part,
+            then the second best ones, and so on.
+        chunks: The chunks that were ranked, best first; with their best part's scores.
+        is_uncertain: Found, but a lift is one that wrong answers often reach too, or a part of the
+            question was not found.
         pieces: Chunks of all texts.
         ranked: Of these, ranked by the model. Fewer than `pieces`: BM25 chose them, and a passage
             that shares no words with the question may have been missed.
         stop_reason: `FINAL`, or the limit that ended the search early.
     """
 
+    answers: tuple[Passage, ...]
     passages: tuple[Passage, ...]
     chunks: tuple[RankedChunk, ...]
-    found: bool
     is_uncertain: bool
     pieces: int
     ranked: int
     stop_reason: StopReason
+
+    @property
+    def found(self) -> bool:
+        """There is an answer, to a part of the question at least."""
+        return bool(self.answers)
+
+    @property
+    def answer(self) -> str | None:
+        """The answers, one under the other; `None` when nothing was found."""
+        return "\n".join(passage.text for passage in self.answers) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +132,44 @@ class _Candidate:
     text: str
     heading: str
     document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Which chunks will be ranked.
+
+    Attributes:
+        lexical: Of each part of the question, the BM25 score of each chunk of the texts.
+        rounds: The pieces to rank (parts of chunks, where these are too long for a prompt) with
+            their chunk's position, in the order of the texts. A round is left out when the one
+            before it found certain answers.
+    """
+
+    lexical: list[list[float]]
+    rounds: list[list[tuple[Piece, int]]]
+
+
+@dataclass(slots=True)
+class _Part:
+    """One thing that is asked, and what is known about it so far."""
+
+    name: str  # its words; empty for a whole question
+    likelihood: QuestionLikelihood
+    lexical: list[float]
+    base: float = 0.0
+    chunks: dict[Piece, RankedChunk] = field(default_factory=dict)
+    quoted: set[Piece] = field(default_factory=set)
+    # Texts repeat themselves; a sentence is shown once.
+    found: dict[tuple[str, str], Passage] = field(default_factory=dict)
+
+    @property
+    def passages(self) -> list[Passage]:
+        """The sentences so far, likeliest first."""
+        return sorted(self.found.values(), key=lambda passage: -passage.lift)
+
+    @property
+    def best_lift(self) -> float:
+        return max((passage.lift for passage in self.found.values()), default=float("-inf"))
 
 
 class Search:
@@ -141,100 +201,157 @@ class Search:
             question: In words.
             exhaustive: Rank all chunks, however long the texts are.
         """
-        likelihood = QuestionLikelihood(asker, question)
-
-        def choose() -> tuple[list[float], int, list[tuple[Piece, int]]]:
-            lexical = self._corpus.bm25(refs, question)
-            pieces = self._corpus.pieces(refs)
-            places = self._choose(lexical, exhaustive=exhaustive)
-            parts = [(part, i) for i in places for part in self._corpus.fitted(pieces[i])]
-            return lexical, len(pieces), parts
+        questions = question_parts(question)
 
         # Reading and indexing a long text takes seconds of Python: not in the event loop.
-        lexical, count, chosen = await anyio.to_thread.run_sync(choose, abandon_on_cancel=True)
-        (base,) = await likelihood.scores([None], "score without text")
-        if isinstance(base, LimitExceeded):
-            return SearchResult((), (), False, False, count, 0, base.stop_reason)
-        scores, stop = await self._rank(likelihood, asker, [part for part, _ in chosen])
-        chunks = []
-        for i, score in scores.items():
-            part, position = chosen[i]
-            bm25, lift = lexical[position], score - base
-            total = lift + self._config.bm25_weight * bm25
-            chunks.append(RankedChunk(part, lift, bm25, total))
-        chunks.sort(key=lambda chunk: -chunk.score)
-        best = [chunk.piece for chunk in chunks[: self._config.passages]]
-        passages, stop_sentences = await self._quote(likelihood, asker, best, base)
-        found = bool(passages) and passages[0].lift > self._config.not_found_below_z
-        return SearchResult(
-            passages=passages,
-            chunks=tuple(chunks),
-            found=found,
-            is_uncertain=found and passages[0].lift <= self._config.certain_above_z,
-            pieces=count,
-            ranked=len({chosen[i][1] for i in scores}),
-            stop_reason=stop or stop_sentences or StopReason.FINAL,
+        def choose() -> _Choice:
+            return self._choose(refs, questions, exhaustive=exhaustive)
+
+        choice = await anyio.to_thread.run_sync(choose, abandon_on_cancel=True)
+        parts = [
+            _Part(text if len(questions) > 1 else "", QuestionLikelihood(asker, text), lexical)
+            for text, lexical in zip(questions, choice.lexical, strict=True)
+        ]
+        ranked: set[int] = set()
+        stop = await self._score_without_text(parts)
+        for pieces in choice.rounds:
+            if stop is not None or all(self._is_certain(part) for part in parts):
+                break
+            stop = await self._rank(parts, asker, pieces, ranked)
+            for part in parts:
+                stop = await self._quote(part, asker) or stop
+        return self._result(parts, len(choice.lexical[0]), len(ranked), stop)
+
+    def _choose(
+        self, refs: Sequence[Ref], questions: Sequence[str], *, exhaustive: bool
+    ) -> _Choice:
+        lexical = [self._corpus.bm25(refs, question) for question in questions]
+        pieces = self._corpus.pieces(refs)
+        room = max(1, self._config.max_ranked_tokens // self._corpus.chunk_tokens)
+        if exhaustive or len(pieces) <= room:
+            rounds = [list(range(len(pieces)))]
+        else:
+            # The best of each part in turn.
+            orders = [sorted(range(len(pieces)), key=lambda i: (-s[i], i)) for s in lexical]
+            picked = list(dict.fromkeys(chain.from_iterable(zip(*orders, strict=True))))[:room]
+            rounds = [sorted(picked[:FIRST_LOOK]), sorted(picked[FIRST_LOOK:])]
+        return _Choice(
+            lexical,
+            [
+                [(part, i) for i in places for part in self._corpus.fitted(pieces[i])]
+                for places in rounds
+            ],
         )
 
-    def _choose(self, lexical: Sequence[float], *, exhaustive: bool) -> list[int]:
-        """Positions of the chunks to rank, in the order of the text."""
-        room = max(1, self._config.max_ranked_tokens // self._corpus.chunk_tokens)
-        if exhaustive or len(lexical) <= room:
-            return list(range(len(lexical)))
-        return sorted(sorted(range(len(lexical)), key=lambda i: (-lexical[i], i))[:room])
+    async def _score_without_text(self, parts: Sequence[_Part]) -> StopReason | None:
+        for part in parts:
+            (base,) = await part.likelihood.scores([None], "score without text")
+            if isinstance(base, LimitExceeded):
+                return base.stop_reason
+            part.base = base
+        return None
 
     async def _rank(
-        self, likelihood: QuestionLikelihood, asker: Asker, pieces: Sequence[Piece]
-    ) -> tuple[dict[int, float], StopReason | None]:
-        """Log-probability of the question behind each chunk, by position in `pieces`."""
-        scores: dict[int, float] = {}
-        stop: StopReason | None = None
+        self,
+        parts: Sequence[_Part],
+        asker: Asker,
+        pieces: Sequence[tuple[Piece, int]],
+        ranked: set[int],
+    ) -> StopReason | None:
+        """Score the question behind each piece; `ranked` gets the positions of their chunks."""
         read = self._corpus.read
-        known = sum(self._corpus.document(piece).digest in read for piece in pieces)
-        asker.job.begin_stage("ranking chunks", 2 * len(pieces) - known)
+        known = [p for p in pieces if self._corpus.document(p[0]).digest in read]
+        # Chunks that are in the cache cost little now, and more once others have taken their room.
+        ordered = [*known, *(p for p in pieces if p not in known)]
+        calls = len(parts) * len(pieces) + len(pieces) - len(known)
+        asker.job.begin_stage("ranking chunks", calls)
         # Under a limit a read chunk is soon a ranked one: little is lost when the limit comes.
         is_limited = asker.job.limits != Limits()
+        stop: StopReason | None = None
         step = min(self._wave, LIMITED_WAVE) if is_limited else self._wave
-        for start in range(0, len(pieces), step):
-            wave = pieces[start : start + step]
-            documents = [self._corpus.document(piece) for piece in wave]
+        for start in range(0, len(ordered), step):
+            wave = ordered[start : start + step]
+            documents = [self._corpus.document(piece) for piece, _ in wave]
             new = [document for document in documents if document.digest not in read]
-            await likelihood.read(new, "read chunk")
-            for i, outcome in enumerate(await likelihood.scores(documents, "rank chunk")):
-                if isinstance(outcome, LimitExceeded):
-                    stop = outcome.stop_reason
-                    continue
-                scores[start + i] = outcome
-                read.add(documents[i].digest)
-                self._note_read(asker, wave[i], wave[i].start_byte, wave[i].end_byte, documents[i])
+            await parts[0].likelihood.read(new, "read chunk")
+            for part in parts:
+                outcomes = await part.likelihood.scores(documents, "rank chunk")
+                for (piece, position), document, outcome in zip(
+                    wave, documents, outcomes, strict=True
+                ):
+                    if isinstance(outcome, LimitExceeded):
+                        stop = outcome.stop_reason
+                        continue
+                    read.add(document.digest)
+                    ranked.add(position)
+                    part.chunks[piece] = self._ranked_chunk(part, piece, position, outcome)
+                    self._note_read(asker, piece, piece.start_byte, piece.end_byte, document)
             if stop is not None:
                 break
-        return scores, stop
+        return stop
 
-    async def _quote(
-        self, likelihood: QuestionLikelihood, asker: Asker, pieces: Sequence[Piece], base: float
-    ) -> tuple[tuple[Passage, ...], StopReason | None]:
-        """The sentences of the chunks, likeliest first."""
-        candidates = [c for piece in pieces for c in self._candidates(piece)]
-        asker.job.begin_stage("scoring sentences", len(candidates))
-        outcomes = await likelihood.scores([c.document for c in candidates], "score sentence")
+    def _ranked_chunk(self, part: _Part, piece: Piece, position: int, score: float) -> RankedChunk:
+        bm25, lift = part.lexical[position], score - part.base
+        return RankedChunk(piece, lift, bm25, lift + self._config.bm25_weight * bm25)
+
+    async def _quote(self, part: _Part, asker: Asker) -> StopReason | None:
+        """Score the sentences of the best chunks that have not been, until one is certain."""
+        best = sorted(part.chunks.values(), key=lambda chunk: -chunk.score)
+        pieces = [c.piece for c in best[: self._config.passages] if c.piece not in part.quoted]
+        candidates = [list(self._candidates(piece)) for piece in pieces]
+        asker.job.begin_stage("scoring sentences", sum(map(len, candidates)))
         stop: StopReason | None = None
-        passages: list[Passage] = []
-        for candidate, outcome in zip(candidates, outcomes, strict=True):
-            if isinstance(outcome, LimitExceeded):
-                stop = outcome.stop_reason
-                continue
-            start, end = candidate.start_byte, candidate.end_byte
-            self._note_read(asker, candidate.piece, start, end, candidate.document)
-            name = candidate.piece.ref.name
-            lift = outcome - base
-            passages.append(Passage(name, start, end, candidate.text, candidate.heading, lift))
-        passages.sort(key=lambda passage: -passage.lift)
-        # Texts repeat themselves; a sentence is shown once.
-        distinct: dict[tuple[str, str], Passage] = {}
-        for passage in passages:
-            distinct.setdefault((passage.heading, passage.text), passage)
-        return tuple(distinct.values()), stop
+        for piece, sentences in zip(pieces, candidates, strict=True):
+            if stop is not None or self._is_certain(part):
+                break
+            part.quoted.add(piece)
+            documents = [sentence.document for sentence in sentences]
+            outcomes = await part.likelihood.scores(documents, "score sentence")
+            for sentence, outcome in zip(sentences, outcomes, strict=True):
+                if isinstance(outcome, LimitExceeded):
+                    stop = outcome.stop_reason
+                else:
+                    self._note_quotable(part, asker, sentence, outcome - part.base)
+        return stop
+
+    def _note_quotable(self, part: _Part, asker: Asker, sentence: _Candidate, lift: float) -> None:
+        start, end = sentence.start_byte, sentence.end_byte
+        self._note_read(asker, sentence.piece, start, end, sentence.document)
+        key = (sentence.heading, sentence.text)
+        name = sentence.piece.ref.name
+        known = part.found.get(key)
+        if known is None or lift > known.lift:
+            part.found[key] = Passage(
+                name, start, end, sentence.text, sentence.heading, lift, part.name
+            )
+
+    def _is_certain(self, part: _Part) -> bool:
+        return part.best_lift > self._config.certain_above_z
+
+    def _result(
+        self, parts: Sequence[_Part], pieces: int, ranked: int, stop: StopReason | None
+    ) -> SearchResult:
+        listed = [part.passages for part in parts]
+        answers = tuple(
+            passages[0]
+            for passages in listed
+            if passages and passages[0].lift > self._config.not_found_below_z
+        )
+        in_turn = chain.from_iterable(zip_longest(*listed))
+        chunks: dict[Piece, RankedChunk] = {}
+        for chunk in chain.from_iterable(part.chunks.values() for part in parts):
+            known = chunks.get(chunk.piece)
+            if known is None or chunk.score > known.score:
+                chunks[chunk.piece] = chunk
+        return SearchResult(
+            answers=answers,
+            passages=tuple(passage for passage in in_turn if passage is not None),
+            chunks=tuple(sorted(chunks.values(), key=lambda chunk: -chunk.score)),
+            is_uncertain=bool(answers) and not all(self._is_certain(part) for part in parts),
+            pieces=pieces,
+            ranked=ranked,
+            stop_reason=stop or StopReason.FINAL,
+        )
 
     def _candidates(self, piece: Piece) -> Iterator[_Candidate]:
         store, ref = self._corpus.store, piece.ref

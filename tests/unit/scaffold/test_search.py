@@ -11,10 +11,10 @@ import pytest
 from rlm_runtime.config import SearchConfig
 from rlm_runtime.engine.base import GenerateRequest
 from rlm_runtime.errors import EngineError
-from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
-from rlm_runtime.scaffold.corpus import Corpus
+from rlm_runtime.prompt import ChatTemplate, Document, Layout, Tokenizer
+from rlm_runtime.scaffold.corpus import Corpus, Piece
 from rlm_runtime.scaffold.likelihood import Asker
-from rlm_runtime.scaffold.recipes.search import Search, SearchResult
+from rlm_runtime.scaffold.recipes.search import FIRST_LOOK, Search, SearchResult
 from rlm_runtime.scheduler import Job, Scheduler
 from rlm_runtime.store import ContextStore
 from rlm_runtime.tracing import AnyEvent, CallFinished, Recorder, ValueRead
@@ -58,12 +58,20 @@ class Bench:
         return -5.0 * sum(i not in text for i in question) / len(question)
 
     async def ask(
-        self, *names: str, limits: Limits | None = None, exhaustive: bool = False
+        self,
+        *names: str,
+        question: str = QUESTION,
+        limits: Limits | None = None,
+        exhaustive: bool = False,
     ) -> SearchResult:
         asker = Asker(self.scheduler, self.layout, Job(limits), AgentId("a1"))
         search = Search(self.corpus, self.config, self.recorder, self.engine.info.kv_tokens)
         refs = [self.store.get(name).ref for name in names]
-        return await search.run(asker, refs, QUESTION, exhaustive=exhaustive)
+        return await search.run(asker, refs, question, exhaustive=exhaustive)
+
+    def sentences(self, piece: Piece) -> list[Document]:
+        search = Search(self.corpus, self.config, self.recorder, self.engine.info.kv_tokens)
+        return [candidate.document for candidate in search._candidates(piece)]
 
     def labels(self) -> list[str]:
         return [e.label for e in self.events if isinstance(e, CallFinished)]
@@ -122,6 +130,66 @@ async def test_of_a_long_text_word_search_picks_what_the_model_ranks(
     assert result.ranked == 3 < result.pieces
     everything = await bench.ask("report", exhaustive=True)
     assert everything.ranked == everything.pieces
+
+
+async def test_of_a_long_text_the_rest_is_read_only_without_a_certain_answer(
+    fake_engine: FakeEngine, model_dir: Path
+) -> None:
+    bench = Bench(fake_engine, model_dir, max_ranked_tokens=20 * CHUNK_TOKENS, certain_above_z=2.0)
+    bench.store.put_text("report", paragraphs(60, fact_at=31))
+    assert not (certain := await bench.ask("report")).is_uncertain
+    assert certain.ranked == FIRST_LOOK
+    bench.config = bench.config.model_copy(update={"certain_above_z": 1e9})
+    assert (uncertain := await bench.ask("report")).is_uncertain
+    assert uncertain.ranked == 20
+    assert uncertain.passages[0] == certain.passages[0]
+
+
+async def test_sentences_are_scored_chunk_after_chunk_until_one_is_certain(
+    fake_engine: FakeEngine, model_dir: Path
+) -> None:
+    bench = Bench(fake_engine, model_dir, certain_above_z=2.0)
+    bench.store.put_text("report", paragraphs(12, fact_at=5))
+    best = (await bench.ask("report")).chunks[0].piece
+    scored = bench.labels().count("score sentence")
+    assert scored == len({document.digest for document in bench.sentences(best)})
+    bench.config = bench.config.model_copy(update={"certain_above_z": 1e9})
+    await bench.ask("report")
+    assert bench.labels().count("score sentence") > 2 * scored
+
+
+async def test_a_question_in_two_parts_gets_a_passage_for_each(bench: Bench) -> None:
+    other = "Nils Abersen painted the harbour office green."
+    text = paragraphs(6, fact_at=1) + f"\n\n{FILLER}{other} {FILLER}\n\n" + FILLER * 20
+    bench.store.put_text("report", text)
+    result = await bench.ask("report", question=f"{QUESTION[:-1]}, and who painted the office?")
+    assert [p.text for p in result.answers] == [FACT, other]
+    assert result.answer == f"{FACT}\n{other}"
+    assert list(result.passages[:2]) == list(result.answers)
+    assert [p.part for p in result.answers] == [QUESTION, "Who painted the office?"]
+    read = [e for e in bench.events if isinstance(e, CallFinished) and e.label == "read chunk"]
+    assert len({e.group for e in read}) == len(read), "both parts share the chunks"
+
+
+async def test_a_part_that_is_not_found_makes_the_answer_uncertain(
+    fake_engine: FakeEngine, model_dir: Path
+) -> None:
+    bench = Bench(fake_engine, model_dir, not_found_below_z=2.0, certain_above_z=2.0)
+    bench.store.put_text("report", paragraphs(6, fact_at=1))
+    result = await bench.ask("report", question=f"{QUESTION[:-1]}, and which zebras eat quinces?")
+    assert [p.text for p in result.answers] == [FACT]
+    assert result.is_uncertain
+
+
+async def test_chunks_in_the_cache_are_ranked_first(bench: Bench) -> None:
+    """They cost little now, and much once others have taken their room."""
+    bench.store.put_text("report", paragraphs(12, fact_at=5))
+    pieces = bench.corpus.pieces([bench.store.get("report").ref])
+    late = bench.corpus.document(pieces[-1])
+    bench.corpus.read.add(late.digest)
+    await bench.ask("report")
+    ranked = [e for e in bench.events if isinstance(e, CallFinished) and e.label == "rank chunk"]
+    assert ranked[0].group == late.digest
 
 
 async def test_a_second_question_reads_no_chunk_again(bench: Bench) -> None:
