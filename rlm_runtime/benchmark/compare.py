@@ -269,7 +269,7 @@ def _row(change: Change) -> tuple[str, ...]:
 
 
 def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
+    return f"{round(100 * share, 1) + 0.0:+.1f}"  # no "-0.0"
 
 
 def _number(value: float) -> str:

@@ -34,6 +34,9 @@ _ROWS = {
     Warmth.WARM: ("warm", canvas.GREEN, "D"),
     Warmth.OTHER: ("neither", canvas.FAINT, "^"),
 }
+_ROOM = 0.72
+"""Share of the axis that a bar may reach with its label still fitting beside it."""
+
 _MOST_MARKS = 1500
 """Of one row: more of them are one blot, and a large file."""
 
@@ -180,17 +183,24 @@ def _waterfall(axes: Axes, causes: list[tuple[Cause, int]], computed: int) -> No
 
 
 def _label(axes: Axes, text: str, end: int, row: int, total: int, tokens: int) -> None:
-    """Behind the bar, or in front of it where there is no room behind."""
-    fits_behind = end < 0.72 * total
-    place = end if fits_behind else end - tokens
+    """Behind the bar, else in front of it, else on it: where there is room."""
+    start = end - tokens
+    if end < _ROOM * total:
+        place, offset, alignment = float(end), 6, "left"
+    elif start > (1 - _ROOM) * total:
+        place, offset, alignment = float(start), -6, "right"
+    else:
+        place, offset, alignment = (start + end) / 2, 0, "center"
     axes.annotate(
         text,
         (place, row),
-        xytext=(6 if fits_behind else -6, 0),
+        xytext=(offset, 0),
         textcoords="offset points",
-        ha="left" if fits_behind else "right",
+        ha=alignment,
         va="center",
         color=canvas.INK,
+        # On a bar, its colour and hatching would be behind the digits.
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
     )
 
 
