@@ -45,7 +45,7 @@ def _rlm_app() -> typer.Typer:
 def _bench_app() -> typer.Typer:
     app = _app("Measure this machine's engine: what the shared prefix and batching save.")
     app.command("ttft", epilog=ttft.EPILOG)(ttft.ttft)
-    app.command("run", epilog=workload.EPILOG)(workload.run)
+    app.add_typer(workload.app(), name="run")
     app.command("report", epilog=report.EPILOG)(report.report)
     app.command("compare", epilog=compare.EPILOG)(compare.compare)
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,6 +42,15 @@ ModelOption = Annotated[
         metavar="MODEL",
         help="The default model's name, a folder, or an id that was added (`rlm model add`).",
         show_default="the configuration's",
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Where result.json and result.md go.",
+        show_default="the run directory",
     ),
 ]
 JsonOption = Annotated[

@@ -26,6 +26,7 @@ VERBS = {
     "rlm-model-path": apps.rlm,
     "bench": apps.rlm_bench,
     "bench-run": apps.rlm_bench,
+    "bench-run-qa": apps.rlm_bench,
     "bench-ttft": apps.rlm_bench,
     "bench-report": apps.rlm_bench,
     "bench-compare": apps.rlm_bench,
@@ -69,7 +70,7 @@ def test_help_has_the_exit_codes_and_a_verb_an_example(verb: str, help_of: objec
     assert callable(help_of)
     text = help_of(verb)
     assert re.search(r"^  Exit codes:\n    0    done", text, re.MULTILINE)
-    if verb not in ("rlm", "rlm-model", "bench"):
+    if verb not in ("rlm", "rlm-model", "bench", "bench-run"):
         assert re.search(r"^  Examples?:\n    \S", text, re.MULTILINE)
         # Every option that takes a value says what it is without one.
         options = re.findall(r"^  (--?\S.*?)(?=\n  -|\n\n)", text, re.MULTILINE | re.DOTALL)
