@@ -225,7 +225,8 @@ def _name(run: RunMeasurement, group: Group) -> str:
     name = group.name
     if kind is not None and not name.startswith(kind):
         name = f"{name} {kind}"
-    return name if len(name) <= _NAME_CHARACTERS else name[: _NAME_CHARACTERS - 1] + "…"
+    name = name if len(name) <= _NAME_CHARACTERS else name[: _NAME_CHARACTERS - 1] + "…"
+    return name.replace("$", r"\$")  # matplotlib would read a formula
 
 
 def _calls(count: int) -> str:

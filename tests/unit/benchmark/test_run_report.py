@@ -232,6 +232,17 @@ def test_a_run_of_few_calls_is_drawn(three: RecordedRun, plot: object, tmp_path:
     assert [p.name for p in (tmp_path / "plots").iterdir()] == ["run.png"]
 
 
+def test_names_are_no_formulas(recorded: RecordedRun, tmp_path: Path) -> None:
+    recorded.agent("b1", kind="pay $\\frac$ back")
+    recorded.call(1, TEXT, 0, agent_id="b1")
+    recorded.call(2, TEXT, 96)
+    made = run_report(recorded.log())
+    run = made.measurements[0]
+    assert isinstance(run, RunMeasurement)
+    plots_timeline.plot_timeline(made, run, tmp_path / "timeline.png")
+    assert size_of(tmp_path / "timeline.png")[0] == 1200
+
+
 def test_a_timeline_of_many_calls_and_agents_stays_a_page(
     recorded: RecordedRun, tmp_path: Path
 ) -> None:
