@@ -6,8 +6,9 @@ follows vLLM's scheduler:
 - Whole blocks only, and never a prompt's last token (at least one token is computed for the
   logits): a prompt of P tokens hits at most `(P - 1) // block_size` blocks.
 - A prompt's blocks can be shared from the moment the call is scheduled, so the calls of one engine
-  step already share. Calls of one step have the same `scheduled_at_s`; they stand in the order in
-  which they were admitted, which is the engine's for calls of equal priority.
+  step already share. Calls of one step have the same `scheduled_at_s`. They stand in the order in
+  which they were admitted, the engine's for calls of equal priority; but one that hit what only
+  another of its step computed stands behind that one.
 - Generated ids are cached block by block while they are decoded, all but the last id. When exactly
   is not in the log, so they count from the end of their call on, and before it only as far as the
   engine did hit them.
@@ -26,16 +27,18 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import inf
+from operator import attrgetter
 from typing import NamedTuple
 
 from rlm_runtime.blocks import DIGEST_BYTES
+from rlm_runtime.errors import TraceError
 from rlm_runtime.tracing import AnyEvent, CacheReset, CallFinished, EngineStarted
 
 _DIGEST_TYPECODE = "Q"
-_Order = tuple[float, float, int]
 
 
 class Lookup(NamedTuple):
@@ -126,7 +129,7 @@ class _Place(NamedTuple):
     """The last judged call."""
 
     epoch: int
-    order: _Order
+    scheduled_at_s: float
 
 
 class CacheHistory:
@@ -147,7 +150,11 @@ class CacheHistory:
         self._begin()
 
     def add(self, event: AnyEvent) -> None:
-        """Take in one event; O(blocks of the call)."""
+        """Take in one event; O(blocks of the call).
+
+        Raises:
+            TraceError: A call's block digests are none.
+        """
         match event:
             case EngineStarted():
                 self._epochs.append(_Epoch(event.block_size, event.kv_blocks, [], []))
@@ -177,11 +184,18 @@ class CacheHistory:
                 continue
             if not done:
                 self._model.begin(number, epoch)
-            judged += [self._model.judge(lookup) for lookup in pending]
+            judged += self._judge(pending)
             self._judged[number] = len(epoch.lookups)
-            self._last = _Place(number, _order(pending[-1]))
+            self._last = _Place(number, pending[-1].scheduled_at_s)
         self._unsure = sum(len(epoch.unsure) for epoch in self._epochs)
         return is_anew, judged
+
+    def _judge(self, pending: Sequence[Lookup]) -> Iterator[Reuse]:
+        for _, step in groupby(pending, key=attrgetter("scheduled_at_s")):
+            waiting = list(step)
+            while waiting:
+                fits = (at for at, lookup in enumerate(waiting) if self._model.explains(lookup))
+                yield self._model.judge(waiting.pop(next(fits, 0)))
 
     def _begin(self) -> None:
         self._model = _Model(holds_generated=self._holds_generated)
@@ -197,7 +211,7 @@ class CacheHistory:
         if self._unsure != sum(len(epoch.unsure) for epoch in self._epochs):
             return True
         late = self._epochs[last.epoch].lookups[self._judged[last.epoch] :]
-        return any(_order(lookup) < last.order for lookup in late)
+        return any(lookup.scheduled_at_s <= last.scheduled_at_s for lookup in late)
 
     def _add_call(self, call: CallFinished) -> None:
         number, self._calls = self._calls, self._calls + 1
@@ -206,7 +220,7 @@ class CacheHistory:
         if lookup is not None:
             epoch.lookups.append(lookup)
         elif call.admitted_at_s is not None:
-            epoch.unsure.append(bytes.fromhex(call.blocks))
+            epoch.unsure.append(_chain(call))
 
 
 def _lookup(number: int, call: CallFinished) -> Lookup | None:
@@ -215,7 +229,7 @@ def _lookup(number: int, call: CallFinished) -> Lookup | None:
     runs = call.runs or 1
     return Lookup(
         number=number,
-        chain=bytes.fromhex(call.blocks),
+        chain=_chain(call),
         prompt_tokens=call.prompt_tokens // runs,
         cached_tokens=call.cached_tokens or 0,
         computed_tokens=call.computed_tokens or 0,
@@ -229,11 +243,24 @@ def _lookup(number: int, call: CallFinished) -> Lookup | None:
     )
 
 
+def _chain(call: CallFinished) -> bytes:
+    try:
+        chain = bytes.fromhex(call.blocks)
+    except ValueError:
+        chain = b"?"
+    if len(chain) % DIGEST_BYTES:
+        raise TraceError(
+            f"The block digests of request {call.request_id} are damaged.",
+            "The log was changed after the run.",
+        )
+    return chain
+
+
 def _time(at_s: float | None) -> float:
     return inf if at_s is None else at_s
 
 
-def _order(lookup: Lookup) -> _Order:
+def _order(lookup: Lookup) -> tuple[float, float, int]:
     return lookup.scheduled_at_s, lookup.admitted_at_s, lookup.number
 
 
@@ -265,6 +292,13 @@ class _Model:
         # Blocks that requests took from the pool so far: only a pool that was used up evicts. One
         # block is vLLM's null block.
         self._taken = sum(len(chain) // DIGEST_BYTES + 1 for chain in epoch.unsure) + 1
+
+    def explains(self, lookup: Lookup) -> bool:
+        """What the engine took from its cache for this call had been computed."""
+        hits = lookup.cached_tokens // self._block_size if self._block_size else 0
+        chain = array(_DIGEST_TYPECODE, lookup.chain[: hits * DIGEST_BYTES])
+        seen, unsure, number = self._seen, self._unsure, self._number
+        return all(seen.get(digest) == number or digest in unsure for digest in chain)
 
     def judge(self, lookup: Lookup) -> Reuse:
         """Look a call up, then insert it."""

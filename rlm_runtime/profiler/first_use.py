@@ -37,9 +37,9 @@ def split_first_use(
         ids = np.array([*prompt, *generated[:-1]], dtype=np.uint32)
         asks_from = reuse.possible_blocks
         if has_salts:
-            chain = block_chain(prompt, reuse.block_size)
+            chain = block_chain(ids, reuse.block_size)
             elsewhere = unsalted[reuse.epoch]
-            while asks_from < len(chain) and chain[asks_from] in elsewhere:
+            while asks_from < reuse.prompt_blocks and chain[asks_from] in elsewhere:
                 asks_from += 1
                 _move(causes, Cause.SALT, reuse.block_size)
             elsewhere.update(chain)

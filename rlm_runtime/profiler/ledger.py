@@ -29,8 +29,8 @@ from rlm_runtime.types import Usage
 
 Figures = Mapping[str, float | int | None]
 
-MEASUREMENTS = frozenset({"ttft"})
-"""Kinds of agents that measure at the end of a run; its figures are those of its questions."""
+MEASUREMENTS = frozenset({"batching", "ttft"})
+"""Kinds of agents that measure beside a run; its figures are those of its questions."""
 
 
 @dataclass(slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 import pytest
 
@@ -15,6 +17,9 @@ from rlm_runtime.tracing import (
     ValueRead,
     ValueStored,
 )
+
+if TYPE_CHECKING:
+    from tests.unit.profiler.conftest import Rig
 
 CALL = CallFinished(
     at_s=1.0,
@@ -146,3 +151,79 @@ def test_what_cannot_be_known_is_null() -> None:
     figures = Ledger().figures()
     for name in ("hit_rate", "engine_computed_tokens", "loaded_share", "kv_tokens", "running_mean"):
         assert figures[name] is None, name
+
+
+def test_the_ledger_tells_ceiling_causes_and_redundancy(rig: Rig) -> None:
+    rig.call(range(64), agent="a1")
+    rig.call([*range(64), *range(100, 120)], agent="a2", reads_cache=False)
+    rig.call([*range(64), *range(100, 120)], agent="a2")
+    ledger = Ledger(rig.events)
+    whole, first, second = ledger.figures(), ledger.agent_figures("a1"), ledger.agent_figures("a2")
+    assert (whole["miss_first_use_tokens"], whole["miss_skipped_tokens"]) == (64 + 16, 64)
+    assert whole["miss_block_rounding_tokens"] == 4 + 4
+    assert whole["miss_evicted_tokens"] == whole["miss_unexplained_tokens"] == 0
+    assert whole["miss_salt_tokens"] == 0
+    assert whole["miss_layout_tokens"] is None, "a ledger has no ids"
+    assert whole["hit_rate_ceiling"] == pytest.approx((0 + 64 + 80) / (64 + 84 + 84))
+    assert whole["hit_rate_of_ceiling"] == pytest.approx(80 / (64 + 80))
+    # 64 tokens, a block and a rest of 4, and the same rest again were needed.
+    assert whole["prefill_redundancy"] == pytest.approx((64 + 84 + 4) / (64 + 20 + 4))
+    assert first["hit_rate_of_ceiling"] is None
+    assert second["hit_rate_ceiling"] == pytest.approx((64 + 80) / (84 + 84))
+    assert second["prefill_redundancy"] == pytest.approx((84 + 4) / (20 + 4))
+
+
+def test_figures_asked_for_in_between_do_not_count_twice(rig: Rig) -> None:
+    asked = Ledger()
+    for blocks in (1, 3, 2):
+        call = rig.call(range(16 * blocks), scheduled_at_s=10.0 - blocks)
+        for event in rig.events if blocks == 1 else [call]:
+            asked.add(event)
+        asked.agent_figures("a")
+    assert asked.figures() == Ledger(rig.events).figures()
+
+
+def test_a_runs_figures_are_those_of_its_questions(rig: Rig) -> None:
+    rig.agent("a1", "search")
+    rig.call(range(64), agent="a1")
+    asked = Ledger(rig.events).figures()
+    rig.agent("ttft-1", "ttft")
+    rig.reset()
+    rig.call(range(200, 300), agent="ttft-1", prefill_s=9.0)
+    rig.events.append(
+        AgentFinished(
+            at_s=3.0,
+            agent_id="ttft-1",
+            stop_reason="final",
+            found=None,
+            result_blob=None,
+            wall_s=8.0,
+        )
+    )
+    figures = Ledger(rig.events).figures()
+    assert figures["measurement_computed_tokens"] == 100
+    assert {**figures, "measurement_computed_tokens": 0} == asked
+
+
+def test_a_run_that_only_measured_has_the_figures_of_that(rig: Rig) -> None:
+    rig.agent("ttft-1", "ttft")
+    rig.call(range(100), agent="ttft-1")
+    figures = Ledger(rig.events).figures()
+    assert (figures["calls"], figures["computed_tokens"]) == (1, 100)
+    assert figures["miss_first_use_tokens"] == 96
+    assert figures["measurement_computed_tokens"] == 0
+
+
+@pytest.mark.parametrize(("preemptions", "tokens"), [(0, 0), (2, None)])
+def test_recomputed_tokens_are_known_only_when_there_are_none(
+    rig: Rig, preemptions: int, tokens: int | None
+) -> None:
+    rig.call(range(64), preemptions=preemptions)
+    ledger = Ledger(rig.events)
+    assert ledger.figures()["preempted_tokens"] == tokens
+    assert ledger.agent_figures("a")["preempted_tokens"] == tokens
+
+
+def test_without_ids_the_cost_of_salts_is_unknown(rig: Rig) -> None:
+    rig.call(range(64), salt="x")
+    assert Ledger(rig.events).figures()["miss_salt_tokens"] is None
