@@ -31,7 +31,7 @@ class RunLog:
     Attributes:
         directory: The run directory, whose blobs are read when they are asked for.
         events: All events that this version knows, in the log's order.
-        has_blobs: The ids of all prompts were kept.
+        has_blobs: The ids of all prompts were kept; false as well once one was found damaged.
     """
 
     def __init__(self, directory: Path, events: tuple[AnyEvent, ...], notes: list[str]) -> None:
@@ -39,6 +39,7 @@ class RunLog:
         self.events = events
         self._notes = notes
         self._blobs = Blobs(directory)
+        self._is_damaged = False
         self._segment = lru_cache(SEGMENTS_HELD)(self._read_ids)
         self.has_blobs = self._look_for_blobs()
 
@@ -63,10 +64,11 @@ class RunLog:
             notes.append("The run did not end in order: the engine's own counters are not known.")
         if reader.is_torn:
             notes.append("The last line of the log was written half and is left out.")
-        if reader.unknown_events:
+        if (count := reader.unknown_events) == 1:
+            notes.append("1 event is of a kind that this version does not know; it is left out.")
+        elif count:
             notes.append(
-                f"{reader.unknown_events:,} events are of kinds that this version does not know; "
-                "they are left out."
+                f"{count:,} events are of kinds that this version does not know; they are left out."
             )
         return cls(directory, events, notes)
 
@@ -95,15 +97,18 @@ class RunLog:
 
         Computed once; of a log without all its blobs, from the block digests alone.
         """
-        if not self.has_blobs:
-            found = attribute(self.events)
-        else:
+        found = None
+        if self.has_blobs:
             found = attribute(self.events, self.prompt_ids, self.output_ids)
+            self.has_blobs = not self._is_damaged
+        if found is None or not self.has_blobs:
+            found = attribute(self.events)
         beyond = sum(one.ceiling_tokens < (one.call.cached_tokens or 0) for one in found)
         if beyond:
+            calls = "1 call" if beyond == 1 else f"{beyond:,} calls"
             self._notes.append(
-                f"{beyond:,} calls took more from the cache than the calls in the log had computed:"
-                " something else used the engine, and the ceiling is too low."
+                f"{calls} took more from the cache than the calls in the log had computed: "
+                "something else used the engine, and the ceiling is too low."
             )
         if unexplained := sum(one.tokens[Cause.UNEXPLAINED] for one in found):
             self._notes.append(f"{unexplained:,} computed tokens have no known cause.")
@@ -145,5 +150,6 @@ class RunLog:
         try:
             return ids_from_blob(self._blobs.get(digest))
         except TraceError as err:
+            self._is_damaged = True
             self._notes.append(str(err))
             return None
