@@ -10,6 +10,7 @@ the model into anything.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,35 @@ class Asker:
     depth: int = 0
 
 
+class ScoreMemo:
+    """Scores of a session, so that a question asked again costs nothing.
+
+    More than a saving: a prompt that is sent again is cached beyond the question's first token,
+    and the engine would have to compute it whole to have its log-probabilities (`Span`). Bounded:
+    the scores used longest ago are forgotten.
+    """
+
+    def __init__(self, max_scores: int = 65_536) -> None:
+        self._max_scores = max_scores
+        self._scores: OrderedDict[tuple[str, tuple[int, ...]], float] = OrderedDict()
+
+    def get(self, document: Document | None, question_ids: tuple[int, ...]) -> float | None:
+        """The score of this question behind this text, if it is known."""
+        key = _memo_key(document, question_ids)
+        score = self._scores.get(key)
+        if score is not None:
+            self._scores.move_to_end(key)
+        return score
+
+    def put(self, document: Document | None, question_ids: tuple[int, ...], score: float) -> None:
+        """Keep a score."""
+        key = _memo_key(document, question_ids)
+        self._scores[key] = score
+        self._scores.move_to_end(key)
+        if len(self._scores) > self._max_scores:
+            self._scores.popitem(last=False)
+
+
 class QuestionLikelihood:
     """Scores texts for one question.
 
@@ -45,10 +75,12 @@ class QuestionLikelihood:
     Args:
         asker: Who asks.
         question: Its text.
+        memo: Where scores are kept and looked up; `None` computes all.
     """
 
-    def __init__(self, asker: Asker, question: str) -> None:
+    def __init__(self, asker: Asker, question: str, memo: ScoreMemo | None = None) -> None:
         self._asker = asker
+        self._memo = memo
         self._question_ids = asker.layout.tokenizer.encode(question)
 
     @staticmethod
@@ -69,14 +101,24 @@ class QuestionLikelihood:
         Returns:
             Sums over the question's tokens, in nats, or the limit that refused the call.
         """
+        scores: list[float | LimitExceeded | None] = [self.known(d) for d in documents]
+        missing = [i for i, score in enumerate(scores) if score is None]
         layout = self._asker.layout
         calls = []
-        for document in documents:
+        for document in (documents[i] for i in missing):
             scored = layout.scored(layout.prompt(task=TAIL, document=document), self._question_ids)
             span = Span(scored.start, scored.end)
             calls.append(self._call(scored.prompt, document, label, span))
         outcomes = await self._asker.scheduler.run_all(self._asker.job, calls)
-        return [o if isinstance(o, LimitExceeded) else _total(o) for o in outcomes]
+        for i, outcome in zip(missing, outcomes, strict=True):
+            scores[i] = outcome if isinstance(outcome, LimitExceeded) else _total(outcome)
+            if self._memo is not None and isinstance(score := scores[i], float):
+                self._memo.put(documents[i], self._question_ids, score)
+        return [score for score in scores if score is not None]
+
+    def known(self, document: Document | None) -> float | None:
+        """The score that is remembered from an earlier question, if there is one."""
+        return None if self._memo is None else self._memo.get(document, self._question_ids)
 
     async def read(self, documents: Sequence[Document], label: str) -> None:
         """Compute documents as plain requests, so that scoring takes them from the cache.
@@ -103,6 +145,12 @@ class QuestionLikelihood:
             group=None if document is None else document.digest,
             score=score,
         )
+
+
+def _memo_key(
+    document: Document | None, question_ids: tuple[int, ...]
+) -> tuple[str, tuple[int, ...]]:
+    return ("" if document is None else document.digest), question_ids
 
 
 def _total(result: CallResult) -> float:

@@ -15,7 +15,7 @@ limit of the tree leaves undone is left out, and the result says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
@@ -25,7 +25,7 @@ from rlm_runtime.config import SearchConfig
 from rlm_runtime.errors import LimitExceeded
 from rlm_runtime.prompt import Document
 from rlm_runtime.scaffold.corpus import Corpus, Piece
-from rlm_runtime.scaffold.likelihood import Asker, QuestionLikelihood
+from rlm_runtime.scaffold.likelihood import Asker, QuestionLikelihood, ScoreMemo
 from rlm_runtime.scaffold.questions import question_parts
 from rlm_runtime.scaffold.units import units
 from rlm_runtime.tracing import Recorder, ValueRead
@@ -180,14 +180,21 @@ class Search:
         config: Sizes and thresholds.
         recorder: Where reads are recorded.
         kv_tokens: Tokens the KV cache holds: chunks in work at once stay below half of it.
+        memo: Scores of the session's earlier questions; `None` computes all.
     """
 
     def __init__(
-        self, corpus: Corpus, config: SearchConfig, recorder: Recorder, kv_tokens: int
+        self,
+        corpus: Corpus,
+        config: SearchConfig,
+        recorder: Recorder,
+        kv_tokens: int,
+        memo: ScoreMemo | None = None,
     ) -> None:
         self._corpus = corpus
         self._config = config
         self._recorder = recorder
+        self._memo = memo
         self._wave = max(1, min(MAX_WAVE, kv_tokens // 2 // corpus.chunk_tokens))
 
     async def run(
@@ -209,7 +216,11 @@ class Search:
 
         choice = await anyio.to_thread.run_sync(choose, abandon_on_cancel=True)
         parts = [
-            _Part(text if len(questions) > 1 else "", QuestionLikelihood(asker, text), lexical)
+            _Part(
+                name=text if len(questions) > 1 else "",
+                likelihood=QuestionLikelihood(asker, text, self._memo),
+                lexical=lexical,
+            )
             for text, lexical in zip(questions, choice.lexical, strict=True)
         ]
         ranked: set[int] = set()
@@ -260,34 +271,51 @@ class Search:
     ) -> StopReason | None:
         """Score the question behind each piece; `ranked` gets the positions of their chunks."""
         read = self._corpus.read
-        known = [p for p in pieces if self._corpus.document(p[0]).digest in read]
+        documents = {piece: self._corpus.document(piece) for piece, _ in pieces}
         # Chunks that are in the cache cost little now, and more once others have taken their room.
-        ordered = [*known, *(p for p in pieces if p not in known)]
-        calls = len(parts) * len(pieces) + len(pieces) - len(known)
-        asker.job.begin_stage("ranking chunks", calls)
+        ordered = sorted(pieces, key=lambda place: documents[place[0]].digest not in read)
+        unknown = [
+            document
+            for document in documents.values()
+            for part in parts
+            if part.likelihood.known(document) is None
+        ]
+        new = {document.digest for document in unknown} - set(read)
+        asker.job.begin_stage("ranking chunks", len(unknown) + len(new))
         # Under a limit a read chunk is soon a ranked one: little is lost when the limit comes.
         is_limited = asker.job.limits != Limits()
         stop: StopReason | None = None
         step = min(self._wave, LIMITED_WAVE) if is_limited else self._wave
         for start in range(0, len(ordered), step):
             wave = ordered[start : start + step]
-            documents = [self._corpus.document(piece) for piece, _ in wave]
-            new = [document for document in documents if document.digest not in read]
-            await parts[0].likelihood.read(new, "read chunk")
+            unread = [documents[piece] for piece, _ in wave if documents[piece].digest in new]
+            await parts[0].likelihood.read(unread, "read chunk")
             for part in parts:
-                outcomes = await part.likelihood.scores(documents, "rank chunk")
-                for (piece, position), document, outcome in zip(
-                    wave, documents, outcomes, strict=True
-                ):
-                    if isinstance(outcome, LimitExceeded):
-                        stop = outcome.stop_reason
-                        continue
-                    read.add(document.digest)
-                    ranked.add(position)
-                    part.chunks[piece] = self._ranked_chunk(part, piece, position, outcome)
-                    self._note_read(asker, piece, piece.start_byte, piece.end_byte, document)
+                stop = await self._rank_wave(part, asker, wave, documents, ranked) or stop
             if stop is not None:
                 break
+        return stop
+
+    async def _rank_wave(
+        self,
+        part: _Part,
+        asker: Asker,
+        wave: Sequence[tuple[Piece, int]],
+        documents: Mapping[Piece, Document],
+        ranked: set[int],
+    ) -> StopReason | None:
+        stop: StopReason | None = None
+        remembered = [part.likelihood.known(documents[piece]) is not None for piece, _ in wave]
+        outcomes = await part.likelihood.scores([documents[p] for p, _ in wave], "rank chunk")
+        for (piece, position), is_old, outcome in zip(wave, remembered, outcomes, strict=True):
+            if isinstance(outcome, LimitExceeded):
+                stop = outcome.stop_reason
+                continue
+            ranked.add(position)
+            part.chunks[piece] = self._ranked_chunk(part, piece, position, outcome)
+            if not is_old:
+                self._corpus.read.add(documents[piece].digest)
+                self._note_read(asker, piece, piece.start_byte, piece.end_byte, documents[piece])
         return stop
 
     def _ranked_chunk(self, part: _Part, piece: Piece, position: int, score: float) -> RankedChunk:
@@ -306,24 +334,17 @@ class Search:
                 break
             part.quoted.add(piece)
             documents = [sentence.document for sentence in sentences]
+            remembered = [part.likelihood.known(document) is not None for document in documents]
             outcomes = await part.likelihood.scores(documents, "score sentence")
-            for sentence, outcome in zip(sentences, outcomes, strict=True):
+            for sentence, is_old, outcome in zip(sentences, remembered, outcomes, strict=True):
                 if isinstance(outcome, LimitExceeded):
                     stop = outcome.stop_reason
-                else:
-                    self._note_quotable(part, asker, sentence, outcome - part.base)
+                    continue
+                _keep(part, sentence, outcome - part.base)
+                if not is_old:
+                    start, end = sentence.start_byte, sentence.end_byte
+                    self._note_read(asker, sentence.piece, start, end, sentence.document)
         return stop
-
-    def _note_quotable(self, part: _Part, asker: Asker, sentence: _Candidate, lift: float) -> None:
-        start, end = sentence.start_byte, sentence.end_byte
-        self._note_read(asker, sentence.piece, start, end, sentence.document)
-        key = (sentence.heading, sentence.text)
-        name = sentence.piece.ref.name
-        known = part.found.get(key)
-        if known is None or lift > known.lift:
-            part.found[key] = Passage(
-                name, start, end, sentence.text, sentence.heading, lift, part.name
-            )
 
     def _is_certain(self, part: _Part) -> bool:
         return part.best_lift > self._config.certain_above_z
@@ -388,4 +409,19 @@ class Search:
                 end_byte=end,
                 tokens=len(document.ids),
             )
+        )
+
+
+def _keep(part: _Part, sentence: _Candidate, lift: float) -> None:
+    key = (sentence.heading, sentence.text)
+    known = part.found.get(key)
+    if known is None or lift > known.lift:
+        part.found[key] = Passage(
+            variable=sentence.piece.ref.name,
+            start_byte=sentence.start_byte,
+            end_byte=sentence.end_byte,
+            text=sentence.text,
+            heading=sentence.heading,
+            lift=lift,
+            part=part.name,
         )

@@ -13,7 +13,7 @@ from rlm_runtime.engine.base import GenerateRequest
 from rlm_runtime.errors import EngineError
 from rlm_runtime.prompt import ChatTemplate, Document, Layout, Tokenizer
 from rlm_runtime.scaffold.corpus import Corpus, Piece
-from rlm_runtime.scaffold.likelihood import Asker
+from rlm_runtime.scaffold.likelihood import Asker, ScoreMemo
 from rlm_runtime.scaffold.recipes.search import FIRST_LOOK, Search, SearchResult
 from rlm_runtime.scheduler import Job, Scheduler
 from rlm_runtime.store import ContextStore
@@ -46,6 +46,7 @@ class Bench:
         self.store = ContextStore(tokenizer.count)
         self.corpus = Corpus(self.store, self.layout, CHUNK_TOKENS)
         self.config = SearchConfig(chunk_tokens=CHUNK_TOKENS, **config)
+        self.memo: ScoreMemo | None = None
         self.scheduler = Scheduler(
             engine, self.recorder, shared_tokens=self.shared, max_queued_calls=1000
         )
@@ -65,7 +66,8 @@ class Bench:
         exhaustive: bool = False,
     ) -> SearchResult:
         asker = Asker(self.scheduler, self.layout, Job(limits), AgentId("a1"))
-        search = Search(self.corpus, self.config, self.recorder, self.engine.info.kv_tokens)
+        kv_tokens = self.engine.info.kv_tokens
+        search = Search(self.corpus, self.config, self.recorder, kv_tokens, self.memo)
         refs = [self.store.get(name).ref for name in names]
         return await search.run(asker, refs, question, exhaustive=exhaustive)
 
@@ -179,6 +181,27 @@ async def test_a_part_that_is_not_found_makes_the_answer_uncertain(
     result = await bench.ask("report", question=f"{QUESTION[:-1]}, and which zebras eat quinces?")
     assert [p.text for p in result.answers] == [FACT]
     assert result.is_uncertain
+
+
+async def test_a_question_asked_again_is_answered_from_memory(bench: Bench) -> None:
+    bench.memo = ScoreMemo()
+    bench.store.put_text("report", paragraphs(8, fact_at=5))
+    first = await bench.ask("report")
+    seen, reads = len(bench.engine.seen), sum(isinstance(e, ValueRead) for e in bench.events)
+    assert await bench.ask("report") == first
+    assert len(bench.engine.seen) == seen
+    assert sum(isinstance(e, ValueRead) for e in bench.events) == reads
+    await bench.ask("report", question="Who repaired the weather?")
+    assert len(bench.engine.seen) > seen
+
+
+async def test_what_was_forgotten_is_computed_again(bench: Bench) -> None:
+    bench.memo = ScoreMemo(max_scores=3)
+    bench.store.put_text("report", paragraphs(8, fact_at=5))
+    first = await bench.ask("report")
+    seen = len(bench.engine.seen)
+    assert await bench.ask("report") == first
+    assert len(bench.engine.seen) > seen
 
 
 async def test_chunks_in_the_cache_are_ranked_first(bench: Bench) -> None:
