@@ -85,6 +85,16 @@ def test_a_miss_that_no_eviction_can_explain_is_unexplained(rig: Rig) -> None:
     assert counted(causes(rig)[1]) == {"unexplained": 48, "block_rounding": 16}
 
 
+def test_blocks_that_calls_share_use_up_the_cache_once(make_rig: type[Rig]) -> None:
+    rig = make_rig(kv_blocks=14)
+    for _ in range(4):
+        rig.call(ids(1, 80))  # six blocks, then two of its own each time
+    rig.call(ids(1, 80), cached=16)
+    assert causes(rig)[4].tokens[Cause.UNEXPLAINED] == 48
+    rig.call(ids(1, 80), cached=16)
+    assert causes(rig)[5].tokens[Cause.EVICTED] == 48
+
+
 def test_a_call_that_does_not_read_the_cache_skips_what_it_would_have_found(rig: Rig) -> None:
     rig.call(ids(1, 64))
     rig.call((*ids(1, 64), *ids(2, 20)), reads_cache=False)
