@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rlm_runtime.cli import compare, config, doctor, model, report, run, ttft, workload
+from rlm_runtime.cli import compare, config, doctor, explain, model, report, run, ttft, workload
 from rlm_runtime.cli.command import EXIT_CODES, SCHEMA_VERSION, USAGE, Command
 from rlm_runtime.cli.options import CONTEXT
 
@@ -47,6 +47,7 @@ def _bench_app() -> typer.Typer:
     app.command("ttft", epilog=ttft.EPILOG)(ttft.ttft)
     app.add_typer(workload.app(), name="run")
     app.command("report", epilog=report.EPILOG)(report.report)
+    app.command("explain", epilog=explain.EPILOG)(explain.explain)
     app.command("compare", epilog=compare.EPILOG)(compare.compare)
     return app
 

@@ -79,7 +79,7 @@ def test_closed_streams_are_no_crash(home: Path) -> None:
 HEAVY = """
 import sys
 from rlm_runtime.cli import apps
-for program, verbs in ((apps.rlm, "run doctor config model"), (apps.rlm_bench, "ttft")):
+for program, verbs in ((apps.rlm, "run doctor config model"), (apps.rlm_bench, "ttft explain")):
     for verb in verbs.split():
         assert program([verb, "--help"]) == 0
 heavy = "vllm torch transformers tokenizers numpy rich anyio jinja2 bm25s psutil".split()

@@ -29,6 +29,7 @@ VERBS = {
     "bench-run-qa": apps.rlm_bench,
     "bench-ttft": apps.rlm_bench,
     "bench-report": apps.rlm_bench,
+    "bench-explain": apps.rlm_bench,
     "bench-compare": apps.rlm_bench,
 }
 
