@@ -1,7 +1,7 @@
 """The contract between the scheduler and whatever runs the model: token ids in, ids and facts out.
 
-Requests carry ids, never text, so that what was cached is exactly what is sent again. An engine
-owns no agents, no documents and no limits of a tree.
+Prompts are ids, never text, so that what was cached is exactly what is sent again. An engine owns
+no agents, no documents and no limits of a tree.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from rlm_runtime.types import RequestId
 
-FinishReason = Literal["stop", "length", "repetition", "abort"]
+FinishReason = Literal["stop", "length", "repetition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class EngineInfo:
         vocab_size: Ids are below this.
         max_running: Requests that run at the same time.
         backend: Version and device, for reports: "vllm 0.32.0 cpu".
+        can_choose: Requests may have `GenerateRequest.choices`.
     """
 
     model: str
@@ -38,6 +39,7 @@ class EngineInfo:
     vocab_size: int
     max_running: int
     backend: str
+    can_choose: bool = False
 
     @property
     def kv_tokens(self) -> int:
@@ -73,6 +75,11 @@ class GenerateRequest:
         cache_salt: A namespace of the prefix cache; `None` is the common one.
         read_cache: False computes the whole prompt; its blocks are still stored.
         stop_repetition: End generation when it loops (finish reason "repetition").
+        choices: The answer is exactly one of these texts (`Finished.choice`), generated as the ids
+            that the tokenizer makes of it, and then the end-of-sequence token. Equal ones count
+            once; none is no constraint. `max_tokens` must hold the longest one and the end, and
+            nothing else that ends a request may be set. Up to 2,000, of 20,000 tokens together; a
+            new set costs up to 0.1 s before the request is scheduled.
     """
 
     request_id: RequestId
@@ -87,6 +94,7 @@ class GenerateRequest:
     cache_salt: str | None = None
     read_cache: bool = True
     stop_repetition: bool = False
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +149,12 @@ class Finished:
         facts: What the engine measured.
         logprobs: Natural-log probabilities of `GenerateRequest.score`'s positions, in order; `None`
             when none were asked for.
+        choice: Which of `GenerateRequest.choices` was generated; `None` when there were none.
     """
 
     facts: RequestFacts
     logprobs: tuple[float, ...] | None = None
+    choice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +197,10 @@ class Engine(Protocol):
         engine; its KV blocks stay reusable.
 
         Raises:
+            InputError: The request contradicts itself or the model; nothing was sent.
             PromptTooLong: The prompt and `max_tokens` exceed the window; nothing was sent.
             EngineDead: The engine's process ended, before or during the request.
-            EngineError: The engine refused this one request; it lives on.
+            EngineError: The engine refused this one request, or can't choose; it lives on.
         """
         ...
 

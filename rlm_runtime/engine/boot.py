@@ -15,6 +15,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -129,14 +130,28 @@ class EngineThread:
                 await self._ended.wait()
         # An import goes on in the background and finds out at its end that nobody wants it.
 
+    async def ends_soon(self) -> bool:
+        """Wait until one of the processes has ended, for `EXIT_WAIT_S` at most."""
+
+        def wait() -> bool:
+            ended = connection.wait([p.sentinel for p in self._processes], EXIT_WAIT_S)
+            deadline_s = time.monotonic() + EXIT_WAIT_S
+            for process in self._processes:
+                # Its pipe closes a moment before it is gone; and vLLM's own watcher may be the one
+                # that reaps it, and store the exit code a moment after this join has returned.
+                while process.sentinel in ended and process.exitcode is None:
+                    process.join(EXIT_WAIT_S)
+                    if time.monotonic() > deadline_s:
+                        break
+            return bool(ended)
+
+        return await anyio.to_thread.run_sync(wait, abandon_on_cancel=True)
+
     async def cause_of_death(self) -> str:
         """Why the engine's processes ended: one sentence without a full stop."""
         self._is_log_needed = True
-        sentinels = [process.sentinel for process in self._processes]
         # The dying process tells its front end first and writes its log last.
-        await anyio.to_thread.run_sync(
-            connection.wait, sentinels, EXIT_WAIT_S, abandon_on_cancel=True
-        )
+        await self.ends_soon()
         logged = self._log.cause()
         if logged is not None:
             return f"{logged} (log: {self._log.path})"
@@ -147,6 +162,8 @@ class EngineThread:
                     ", as the kernel does when memory runs out" if name == "SIGKILL" else ""
                 )
                 return f"its process was killed by {name}{out_of_memory} (log: {self._log.path})"
+            if process.exitcode == 0:
+                return f"its process was asked to end, and did (log: {self._log.path})"
         return f"its process ended and its log says nothing (log: {self._log.path})"
 
     def _run(self) -> None:

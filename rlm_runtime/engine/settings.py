@@ -15,6 +15,7 @@ import psutil
 
 from rlm_runtime.config.model import EngineConfig
 from rlm_runtime.engine.child_guard import FRONT, LOG
+from rlm_runtime.engine.choices import CACHE_MB
 from rlm_runtime.errors import ConfigError
 
 PLUGIN = "rlm_runtime"
@@ -87,6 +88,7 @@ def environment(
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_DO_NOT_TRACK": "1",
+        "VLLM_XGRAMMAR_CACHE_MB": str(CACHE_MB),
         # Every process gets its log handler from us (`engine_log.py`, `child_guard.py`).
         "VLLM_CONFIGURE_LOGGING": "0",
         # A fork of a process with threads and an event loop is not safe, here or on a GPU.

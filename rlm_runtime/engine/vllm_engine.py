@@ -6,7 +6,6 @@ vLLM is imported when an engine starts, never when this module is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any, Self, get_args
 import anyio
 
 from rlm_runtime.config.model import EngineConfig
+from rlm_runtime.engine import choices, requests
 from rlm_runtime.engine.base import (
     EngineInfo,
     EngineStats,
@@ -29,25 +29,26 @@ from rlm_runtime.engine.base import (
 from rlm_runtime.engine.boot import EngineThread
 from rlm_runtime.engine.counters import Counters
 from rlm_runtime.engine.engine_log import EngineLog
-from rlm_runtime.errors import EngineDead, EngineError, InputError, PromptTooLong
+from rlm_runtime.errors import EngineDead, EngineError, InputError
 from rlm_runtime.types import RequestId
-
-LONGEST_LOOP_TOKENS = 48
-LOOP_COUNT = 6
-"""A tail of this many equal patterns of 1 to `LONGEST_LOOP_TOKENS` tokens is a loop. Small models
-repeat sentences of 20 to 40 tokens; fewer repeats would end tables and rules of dashes."""
 
 
 class VLLMEngine:
     """An `Engine` on vLLM. Made by `start`, used by one event loop, ended by `close`."""
 
     def __init__(
-        self, llm: Any, info: EngineInfo, thread: EngineThread, counters: Counters
+        self,
+        llm: Any,
+        info: EngineInfo,
+        thread: EngineThread,
+        counters: Counters,
+        encode: choices.Encode | None,
     ) -> None:
         self._llm = llm  # an AsyncLLM
         self._info = info
         self._thread = thread
         self._counters = counters
+        self._encode = encode
         self._log: EngineLog | None = None
         self._is_closed = False
         self._cause: str | None = None
@@ -60,6 +61,7 @@ class VLLMEngine:
         *,
         model_name: str,
         tokenizer_digest: str,
+        encode: choices.Encode | None = None,
         log_path: Path | None = None,
         on_stage: Callable[[str], None] | None = None,
     ) -> Self:
@@ -72,6 +74,7 @@ class VLLMEngine:
             model_dir: The model's folder, in Hugging Face's layout.
             model_name: The name it is served under.
             tokenizer_digest: Goes into `info`.
+            encode: The same tokenizer, for `GenerateRequest.choices`; `None`: requests have none.
             log_path: Where vLLM and its processes write, appended to; `None` is a temporary file
                 that stays only if the engine failed.
             on_stage: Told in a word or two what begins: "importing vllm", "starting engine",
@@ -95,7 +98,8 @@ class VLLMEngine:
         try:
             with anyio.move_on_after(config.start_timeout_s):
                 llm = await thread.boot()
-                engine = cls(llm, _info(llm, model_name, tokenizer_digest), thread, counters)
+                info = _info(llm, model_name, tokenizer_digest, can_choose=encode is not None)
+                engine = cls(llm, info, thread, counters, encode)
                 tell("warming up")
                 await engine._warm_up()
                 log.mark()
@@ -125,12 +129,15 @@ class VLLMEngine:
         a plain request first, and score what is left with that in the cache.
 
         Raises:
-            InputError: An id outside the vocabulary, no ids, or a span outside the prompt.
+            InputError: An id outside the vocabulary, no ids, a span outside the prompt, or choices
+                that are too many or don't go with the rest of the request.
             PromptTooLong: The prompt and `max_tokens` exceed the window.
             EngineDead: The engine's process ended.
-            EngineError: The engine refused this request, or was closed.
+            EngineError: The engine refused this request, was closed, or can't choose.
         """
-        _check(request, self._info)
+        requests.check(request, self._info)
+        by_ids = self._choices(request)
+        grammar = choices.grammar(by_ids) if by_ids else None
         runs: list[_Run] = []
         for name, read_cache in (
             (request.request_id, request.read_cache),
@@ -138,8 +145,11 @@ class VLLMEngine:
         ):
             run = _Run(request)
             runs.append(run)
-            async with aclosing(self._outputs(request, name, read_cache)) as outputs:
+            async with aclosing(self._outputs(request, name, read_cache, grammar)) as outputs:
                 async for output in outputs:
+                    if output.outputs[0].finish_reason == "abort":
+                        # Who aborts here reads no further: so it is the engine that shuts down.
+                        raise await self._aborted()
                     ids = run.add(output)
                     if not run.is_scored:
                         break
@@ -153,7 +163,9 @@ class VLLMEngine:
                 "The log-probabilities of a request were lost: the KV cache is too full.",
                 "Use a larger engine.kv_cache_gib, or a smaller engine.max_running.",
             )
-        yield Finished(_facts(runs), runs[-1].logprobs)
+        last = runs[-1]
+        choice = choices.chosen(by_ids, last.ids) if by_ids else None
+        yield Finished(_facts(runs), last.logprobs, choice)
 
     async def reset_prefix_cache(self) -> None:
         """Forget all cached blocks; see `Engine.reset_prefix_cache`.
@@ -166,6 +178,9 @@ class VLLMEngine:
         try:
             was_reset = await self._llm.reset_prefix_cache()
         except Exception as err:
+            # Told in words of its own by an engine that shuts down.
+            if not self._is_closed and await self._thread.ends_soon():
+                raise await self._death() from err
             raise await self._error(err) from err
         if not was_reset:
             raise EngineError(
@@ -191,8 +206,26 @@ class VLLMEngine:
         if self._log is not None:
             self._log.close(keep=self._cause is not None)
 
+    def _choices(self, request: GenerateRequest) -> dict[tuple[int, ...], str]:
+        """The request's choices by their ids; empty for one that has none."""
+        if not request.choices:
+            return {}
+        if self._encode is None:
+            raise EngineError(
+                "This engine was started without a tokenizer: it can't choose.",
+                "Start it with `encode`.",
+            )
+        if not self._info.can_choose:
+            backend = self._llm.vllm_config.structured_outputs_config.backend
+            raise EngineError(
+                f"This engine can't choose: {choices.obstacle(backend)}.", "Run: rlm doctor"
+            )
+        by_ids = choices.encoded(request.choices, self._encode)
+        requests.check_choices(request, by_ids)
+        return by_ids
+
     async def _outputs(
-        self, request: GenerateRequest, name: str, read_cache: bool
+        self, request: GenerateRequest, name: str, read_cache: bool, grammar: str | None
     ) -> AsyncGenerator[Any]:
         """What vLLM answers to one run of a request; leaving early aborts it in the engine."""
         from vllm.inputs import tokens_input
@@ -201,7 +234,7 @@ class VLLMEngine:
         # A copy of the ids: vLLM keeps and may extend the list.
         prompt = tokens_input(list(request.prompt_ids), cache_salt=request.cache_salt)
         try:
-            params = _sampling_params(request, read_cache)
+            params = requests.sampling_params(request, reads_cache=read_cache, grammar=grammar)
             stream = self._llm.generate(prompt, params, name, priority=request.priority)
             async with aclosing(stream):
                 async for output in stream:
@@ -229,6 +262,14 @@ class VLLMEngine:
         cause = err.__cause__ or err
         return EngineError(f"The request failed in the engine: {cause}.", "Send it again.")
 
+    async def _aborted(self) -> EngineError:
+        """The error of a request that the engine aborted: a moment later its process is gone."""
+        if self._is_closed:
+            return EngineError("The engine was closed while a request ran.", "Start a new one.")
+        if await self._thread.ends_soon():
+            return await self._death()
+        return EngineError("The engine aborted the request.", "Send it again.")
+
     async def _death(self) -> EngineDead:
         if self._cause is None:
             self._cause = await self._thread.cause_of_death()
@@ -254,7 +295,7 @@ class _Run:
     """One request as vLLM saw it, while its outputs come in."""
 
     request: GenerateRequest
-    generated_tokens: int = 0
+    ids: list[int] = field(default_factory=list)
     logprobs: tuple[float, ...] | None = None
     is_scored: bool = True
     last: Any = field(default=None)  # a RequestOutput
@@ -265,11 +306,8 @@ class _Run:
         self.last = output
         completion = output.outputs[0]
         ids = tuple(completion.token_ids)
-        self.generated_tokens += len(ids)
+        self.ids += ids
         span = self.request.score
-        if span is not None and completion.finish_reason == "abort":
-            # What an engine that shuts down says last; it has no log-probabilities.
-            raise EngineError("The engine aborted the request.", "Send it again.")
         if span is not None and is_first:
             # Position i is computed with position i - 1. One that came from the cache was not
             # computed: what stands there is whatever memory held. After a preemption nobody knows.
@@ -285,56 +323,6 @@ def _read(prompt_logprobs: Any, ids: tuple[int, ...], span: Span) -> tuple[float
     return tuple(prompt_logprobs[i][ids[i]].logprob for i in range(span.start, span.end))
 
 
-def _check(request: GenerateRequest, info: EngineInfo) -> None:
-    ids, span = request.prompt_ids, request.score
-    if not ids:
-        raise InputError("The prompt has no tokens.", "Send at least one.")
-    if request.max_tokens < 1:
-        raise InputError("max_tokens must be at least 1.")
-    if not (0 <= request.temperature < math.inf):
-        raise InputError("temperature must be a number, 0 or above.")
-    if min(ids) < 0 or max(ids) >= info.vocab_size:
-        raise InputError(
-            f"The prompt has an id that is not in 0..{info.vocab_size - 1:,}.",
-            "Use this model's tokenizer.",
-        )
-    if len(ids) + request.max_tokens > info.window:
-        raise PromptTooLong(
-            len(ids),
-            info.window - request.max_tokens,
-            f"That leaves room for max_tokens={request.max_tokens:,}; shorten the prompt.",
-        )
-    if span is not None and not (1 <= span.start < span.end <= len(ids)):
-        raise InputError(
-            f"The span {span.start}..{span.end} is not inside positions 1..{len(ids)}.",
-            "The first position has no log-probability: nothing stands before it.",
-        )
-
-
-def _sampling_params(request: GenerateRequest, read_cache: bool) -> Any:  # a SamplingParams
-    from vllm import SamplingParams
-    from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
-
-    return SamplingParams(
-        temperature=request.temperature,
-        seed=request.seed,
-        max_tokens=request.max_tokens,
-        stop_token_ids=list(request.stop_token_ids),
-        ignore_eos=request.ignore_eos,
-        prompt_logprobs=None if request.score is None else 0,
-        flat_logprobs=request.score is not None,
-        # Said outright: vLLM would not read the cache for a request with log-probabilities.
-        skip_reading_prefix_cache=not read_cache,
-        repetition_detection=RepetitionDetectionParams(
-            max_pattern_size=LONGEST_LOOP_TOKENS, min_pattern_size=1, min_count=LOOP_COUNT
-        )
-        if request.stop_repetition
-        else None,
-        detokenize=False,
-        output_kind=RequestOutputKind.DELTA,
-    )
-
-
 def _facts(runs: list[_Run]) -> RequestFacts:
     """Sums over the runs of a request."""
     prompt_tokens = len(runs[0].request.prompt_ids) * len(runs)
@@ -347,7 +335,7 @@ def _facts(runs: list[_Run]) -> RequestFacts:
         prompt_tokens=prompt_tokens,
         cached_tokens=cached_tokens,
         computed_tokens=prompt_tokens - cached_tokens,
-        generated_tokens=sum(run.generated_tokens for run in runs),
+        generated_tokens=sum(len(run.ids) for run in runs),
         ttft_s=ttft_s,
         queue_s=max(0.0, ttft_s - prefill_s),
         prefill_s=prefill_s,
@@ -367,7 +355,7 @@ def _finish_reason(reason: str | None) -> FinishReason:
     raise EngineError(f"The engine ended a request with {reason!r}.", "Send it again.")
 
 
-def _info(llm: Any, model_name: str, tokenizer_digest: str) -> EngineInfo:
+def _info(llm: Any, model_name: str, tokenizer_digest: str, *, can_choose: bool) -> EngineInfo:
     import vllm
     from vllm.platforms import current_platform
 
@@ -381,6 +369,7 @@ def _info(llm: Any, model_name: str, tokenizer_digest: str) -> EngineInfo:
         vocab_size=config.model_config.get_vocab_size(),
         max_running=config.scheduler_config.max_num_seqs,
         backend=f"vllm {vllm.__version__} {current_platform.device_type}",
+        can_choose=can_choose and not choices.obstacle(config.structured_outputs_config.backend),
     )
 
 

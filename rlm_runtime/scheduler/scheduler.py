@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -56,6 +56,7 @@ class Call:
         read_cache: False computes the whole prompt.
         ignore_eos: Generate exactly `max_tokens`.
         stop_repetition: End generation when it loops.
+        choices: The answer is one of these; see `GenerateRequest`.
     """
 
     prompt: Prompt
@@ -73,6 +74,7 @@ class Call:
     read_cache: bool = True
     ignore_eos: bool = False
     stop_repetition: bool = False
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,14 @@ class CallResult:
         ids: Generated ids, as the engine made them.
         logprobs: Of the scored span, natural log; `None` when none was asked for.
         facts: The engine's facts of the request that answered.
+        choice: Which of the call's choices was generated; `None` when it had none.
         was_shared: An identical call in flight answered this one; it cost nothing.
     """
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...] | None
     facts: RequestFacts
+    choice: str | None = None
     was_shared: bool = False
 
 
@@ -147,6 +151,7 @@ class Scheduler:
         Raises:
             LimitExceeded: A limit of the tree; `max_seconds` also ends a call under way.
             QueueFull: Too many calls are waiting.
+            InputError: The engine can't make sense of it.
             PromptTooLong: It does not fit the window.
             EngineDead: The engine's process ended.
         """
@@ -158,8 +163,7 @@ class Scheduler:
             with _deadline(job):
                 await flight.ended.wait()
             if flight.result is not None:
-                result = flight.result
-                return CallResult(result.ids, result.logprobs, result.facts, was_shared=True)
+                return replace(flight.result, was_shared=True)
         flight = self._flights[key] = _Flight()
         try:
             flight.result = await self._run_alone(job, call, flight)
@@ -251,6 +255,7 @@ class Scheduler:
             cache_salt=call.cache_salt,
             read_cache=call.read_cache,
             stop_repetition=call.stop_repetition,
+            choices=call.choices,
         )
         async with aclosing(self._engine.generate(request)) as stream:
             async for item in stream:
@@ -306,7 +311,7 @@ class Scheduler:
 
 def _finish(item: Finished, record: _Record) -> CallResult:
     record.facts = item.facts
-    return CallResult(tuple(record.ids), item.logprobs, item.facts)
+    return CallResult(tuple(record.ids), item.logprobs, item.facts, item.choice)
 
 
 def _fact_fields(facts: RequestFacts | None) -> dict[str, Any]:  # Any: fields of several types
@@ -327,6 +332,7 @@ def _identity(call: Call) -> tuple[object, ...] | None:
         call.cache_salt,
         call.ignore_eos,
         call.stop_repetition,
+        call.choices,
     )
 
 

@@ -77,8 +77,8 @@ DYING = (
 import multiprocessing
 sys.path.append(sys.argv[2])
 
-async def death(kill=None, **fields):
-    engine = await start(scheduler_cls="counting_scheduler.BreakingScheduler")
+async def death(kill=None, scheduler="BreakingScheduler", **fields):
+    engine = await start(scheduler_cls=f"counting_scheduler.{scheduler}")
     told = []
     try:
         async for _token in generate(engine, **fields):
@@ -101,7 +101,8 @@ def kill():
     process.kill()
 
 async def main():
-    say(json.dumps([await death(priority=13), await death(kill)]))
+    ending = await death(scheduler="EndingScheduler", priority=13)
+    say(json.dumps([await death(priority=13), await death(kill), ending]))
 
 asyncio.run(main())
 """
@@ -265,9 +266,9 @@ def test_an_engine_that_dies_tells_why_and_another_can_be_started(
     out, errors = program.process.communicate()
     *words, told = out.splitlines()
     # The script ran once: nothing that vLLM spawned ran it again.
-    assert words == ["script runs", *["importing vllm", "starting engine", "warming up"] * 2]
-    broken, killed = json.loads(told)
-    for (during, after), left in (broken, killed):
+    assert words == ["script runs", *["importing vllm", "starting engine", "warming up"] * 3]
+    broken, killed, ended = json.loads(told)
+    for (during, after), left in (broken, killed, ended):
         assert during == after
         assert left == []
     (name, message), _after = broken[0]
@@ -276,5 +277,8 @@ def test_an_engine_that_dies_tells_why_and_another_can_be_started(
     (name, message), _after = killed[0]
     assert name == "EngineDead"
     assert "killed by SIGKILL" in message
+    (name, message), _after = ended[0]
+    assert name == "EngineDead"
+    assert "asked to end" in message
     assert errors == ""
     assert program.end() == ""

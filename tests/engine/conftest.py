@@ -33,6 +33,7 @@ class Answer(NamedTuple):
     ids: tuple[int, ...]
     facts: RequestFacts
     logprobs: tuple[float, ...] | None
+    choice: str | None
 
 
 class Ask(Protocol):
@@ -71,7 +72,12 @@ async def engine(
         patch.syspath_prepend(str(Path(__file__).parent))
         patch.setenv("RLM_TEST_SCHEDULED_TOKENS", str(scheduled_file))
         engine = await VLLMEngine.start(
-            config, model_dir, model_name="smol", tokenizer_digest="digest", log_path=engine_log
+            config,
+            model_dir,
+            model_name="smol",
+            tokenizer_digest="digest",
+            encode=Tokenizer.from_folder(model_dir).encode,
+            log_path=engine_log,
         )
     yield engine
     await engine.close()
@@ -87,7 +93,7 @@ def ask(engine: VLLMEngine) -> Ask:
         async with aclosing(engine.generate(request)) as items:
             async for item in items:
                 if isinstance(item, Finished):
-                    return Answer(tuple(ids), item.facts, item.logprobs)
+                    return Answer(tuple(ids), item.facts, item.logprobs, item.choice)
                 ids += item.ids
         raise AssertionError("the stream ended without its facts")
 

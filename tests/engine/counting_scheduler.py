@@ -1,8 +1,9 @@
-"""Schedulers that vLLM imports in its engine core: one counts, one breaks."""
+"""Schedulers that vLLM imports in its engine core: one counts, one breaks, one asks it to end."""
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -30,4 +31,14 @@ class BreakingScheduler(Scheduler):  # type: ignore[misc] # vLLM is no dependenc
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         if any(request.priority == BREAKING_PRIORITY for request in self.requests.values()):
             raise RuntimeError("the scheduler broke on purpose")
+        return super().schedule(*args, **kwargs)
+
+
+class EndingScheduler(Scheduler):  # type: ignore[misc] # vLLM is no dependency of the type check
+    """Ends the engine core in good order when a request of `BREAKING_PRIORITY` is scheduled."""
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        if any(request.priority == BREAKING_PRIORITY for request in self.requests.values()):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            signal.raise_signal(signal.SIGTERM)
         return super().schedule(*args, **kwargs)

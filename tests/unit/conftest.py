@@ -33,6 +33,9 @@ class FakeEngine:
     loses_scores: bool = False
     score: Callable[[GenerateRequest], float] = lambda _: -1.0
     """Log-probability of each scored token."""
+    choose: Callable[[GenerateRequest], str] = lambda request: request.choices[0]
+    """Which of a request's choices it takes."""
+    can_choose: bool = True
 
     @property
     def info(self) -> EngineInfo:
@@ -45,6 +48,7 @@ class FakeEngine:
             vocab_size=1000,
             max_running=self.max_running,
             backend="fake",
+            can_choose=self.can_choose,
         )
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenDelta | Finished]:
@@ -62,7 +66,8 @@ class FakeEngine:
             logprobs = None
             if span is not None and not self.loses_scores:
                 logprobs = (self.score(request),) * (span.end - span.start)
-            yield Finished(self.facts(request), logprobs)
+            choice = self.choose(request) if request.choices else None
+            yield Finished(self.facts(request), logprobs, choice)
         except anyio.get_cancelled_exc_class():
             self.aborted.append(request.request_id)
             raise

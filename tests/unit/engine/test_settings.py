@@ -76,6 +76,11 @@ def test_a_list_of_allowed_plugins_gets_ours() -> None:
     assert environment({"VLLM_PLUGINS": ""})["VLLM_PLUGINS"] == "rlm_runtime"
 
 
+def test_no_compiled_grammar_is_kept_whoever_asks_for_it() -> None:
+    """One of equal shape would be taken for it; see `choices.CACHE_MB`."""
+    assert environment({"VLLM_XGRAMMAR_CACHE_MB": "200"})["VLLM_XGRAMMAR_CACHE_MB"] == "0"
+
+
 def test_what_torch_compiled_is_not_thrown_away_with_the_scratch_directory() -> None:
     assert not environment({})["TORCHINDUCTOR_CACHE_DIR"].startswith("/scratch")
     chosen = environment({"TORCHINDUCTOR_CACHE_DIR": "/mine"})

@@ -96,6 +96,15 @@ async def test_identical_calls_in_flight_run_once(bench: Bench) -> None:
     assert sorted(c.shared_by for c in bench.calls) == [1, 3]
 
 
+async def test_the_choice_comes_back_and_equal_calls_share_it(bench: Bench) -> None:
+    bench.engine.choose = lambda request: request.choices[-1]
+    calls = [call(1, choices=("a", "b")), call(1, choices=("a", "b")), call(1, choices=("b", "a"))]
+    outcomes = await run_together(bench, Job(), [*calls, call(1)])
+    assert [o.choice for o in outcomes if isinstance(o, CallResult)] == ["b", "b", "a", None]
+    assert sorted(c.shared_by for c in bench.calls) == [1, 1, 2]
+    assert {request.choices for request in bench.engine.seen} == {("a", "b"), ("b", "a"), ()}
+
+
 async def test_samples_stay_samples(bench: Bench) -> None:
     await bench.scheduler.run_all(Job(), [call(1, temperature=0.7) for _ in range(3)])
     assert len(bench.engine.seen) == 3
