@@ -17,6 +17,7 @@ EPILOG = f"""\b
 Examples:
   rlm doctor
   rlm doctor --fix
+  rlm doctor --probe
   rlm doctor --config gpu-24gb --json
 
 {EXIT_CODES}"""
@@ -30,19 +31,29 @@ FixOption = Annotated[
     ),
 ]
 
+ProbeOption = Annotated[
+    bool,
+    typer.Option(
+        "--probe",
+        help="Boot the engine too, and try whether it caches prompts with this model, and in "
+        "which steps; half a minute on two CPU cores.",
+    ),
+]
+
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 def doctor(
     fix: FixOption = False,
+    probe: ProbeOption = False,
     config: ConfigOption = None,
     settings: SetOption = None,
     wants_json: JsonOption = False,
 ) -> Command:
     """Look at everything a run needs: packages, model, memory, configuration, disk.
 
-    Takes about a second and starts no engine. Exit code 3 when there is a problem; warnings are
-    none.
+    Takes about a second and starts no engine, unless it is asked to. Exit code 3 when there is a
+    problem; warnings are none.
     """
 
     def work(terminal: Terminal, document: Document) -> int:
@@ -56,6 +67,13 @@ def doctor(
 
             fixes.apply(found, terminal)
             found = findings.look(lambda: load(config, settings))
+        if probe and all(finding.level != "problem" for finding in found):
+            # Late: the session.
+            from rlm_runtime.cli import findings_probe
+
+            found += findings_probe.probe(load(config, settings).config, terminal)
+        elif probe:
+            terminal.hint("Not probed: the engine would not boot, or not work, as things are.")
         problems = sum(finding.level == "problem" for finding in found)
         document["findings"] = [_facts(finding) for finding in found]
         document["problems"] = problems

@@ -37,6 +37,26 @@ def model_shape(folder: Path, dtype: str) -> ModelShape:
     return ModelShape(text.get("max_position_embeddings"), _kv_token_bytes(text, str(number)))
 
 
+def mixed_layers(folder: Path) -> tuple[str, ...]:
+    """Kinds of layers beside full attention, as the model's own description names them.
+
+    Engines keep less of such layers, or nothing that two prompts could share.
+
+    Args:
+        folder: A checked model folder.
+    """
+    told = json.loads((folder / "config.json").read_bytes())
+    text = told.get("text_config", told)
+    # Several names for the same thing: "layer_types" is the common one, the others older models'.
+    kinds = [*text.get("layer_types", ()), *text.get("layers_block_type", ())]
+    found = {str(kind) for kind in kinds} - {"full_attention", "attention"}
+    if any(key.startswith(("mamba_", "ssm_")) or key == "state_size" for key in text):
+        found.add("mamba")
+    if text.get("sliding_window") and text.get("use_sliding_window", "layer_types" not in text):
+        found.add("sliding_attention")
+    return tuple(sorted(found))
+
+
 def _kv_token_bytes(text: Mapping[str, object], number: str) -> int | None:
     layers, heads = text.get("num_hidden_layers"), text.get("num_attention_heads")
     hidden, number_bytes = text.get("hidden_size"), _NUMBER_BYTES.get(number)
