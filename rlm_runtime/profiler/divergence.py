@@ -24,8 +24,9 @@ AGREE_TOKENS = 16
 REACH_TOKENS = 256
 """So far behind the first difference the end of it is looked for, before the shared stretch."""
 
-VALUE_TOKENS = 40
-"""A value (a date, counter, name or path) is no longer than this; a UUID has up to 36."""
+VALUE_TOKENS = 48
+"""A value (a date, counter, name or path) with the words around it is no longer than this; a UUID
+alone has up to 36."""
 
 SCAFFOLD_TOKENS = 32
 """Text that a template writes on its own, a default system text included."""
@@ -278,32 +279,42 @@ class _Difference:
             # A whole turn more or less is not the template's doing; a thinking block dropped is.
             known = special.intersection(self._before)
             return plain <= SCAFFOLD_TOKENS or not set(here) ^ set(earlier) <= known
-        is_behind = self._before[-1:] != () and self._before[-1] in special
-        is_before = self._after[:1] != () and self._after[0] in special
         texts = {vocabulary.decode(own).strip() for own in self._own}
+        head = self._before[-BEFORE_TOKENS:]
+        last = _last(head, special)
+        opening = None if last is None else vocabulary.decode(head[last + 1 :]).strip()
         if texts == {""}:
-            return is_behind or is_before or self._touches_border
-        return is_behind and texts <= _ROLES
+            is_before = not special.isdisjoint(self._after[:1])
+            return opening in _ROLES | {""} or is_before or self._touches_border
+        return opening == "" and texts <= _ROLES
 
     def _words(self, vocabulary: Vocabulary) -> list[list[str]]:
         """The words that differ, whole: the last digit of a date says little without the date."""
         special = vocabulary.special_ids
-        behind = next((n for n, id_ in enumerate(self._after) if id_ in special), None)
-        head = self._before[-BEFORE_TOKENS:]
-        last = max((n + 1 for n, id_ in enumerate(head) if id_ in special), default=0)
+        head, tail = self._before[-BEFORE_TOKENS:], self._after
+        last = _last(head, special)
+        head = head if last is None else head[last + 1 :]
+        tail = tail[: next((n for n, id_ in enumerate(tail) if id_ in special), None)]
         found = []
         for own in self._own:
-            before, text, after = _read(vocabulary, head[last:], own, self._after[:behind])
-            opening, closing = _LAST_WORD.search(before), _FIRST_WORD.match(after)
-            word = (opening[0] if opening else "") + text + (closing[0] if closing else "")
-            found.append(word.split() if text.strip() else [])
+            before, text, after = _read(vocabulary, head, own, tail)
+            if text[:1].strip() and (word := _LAST_WORD.search(before)):
+                text = word[0] + text
+            if text[-1:].strip() and (word := _FIRST_WORD.match(after)):
+                text += word[0]
+            found.append(text.split())
         return found
 
 
+def _last(ids: Sequence[int], special: frozenset[int]) -> int | None:
+    """Index of the last control token."""
+    return next((n for n in reversed(range(len(ids))) if ids[n] in special), None)
+
+
 def _is_value(words: Sequence[str]) -> bool:
-    """A date, a counter, an id, a path: few words, half of them with signs of such."""
+    """A date, a counter, an id, a path: few words, a third of them with signs of such."""
     signs = sum(not _VALUE_CHARACTERS.isdisjoint(word) for word in words)
-    return len(words) <= _VALUE_WORDS and 2 * signs >= len(words)
+    return len(words) <= _VALUE_WORDS and 3 * signs >= len(words)
 
 
 def _read(
