@@ -176,7 +176,7 @@ class CacheHistory:
         if self._is_stale():
             self._begin()
         is_anew = not self._judged
-        judged = []
+        judged: list[Reuse] = []
         for number, epoch in enumerate(self._epochs):
             done = self._judged.get(number, 0)
             pending = sorted(epoch.lookups[done:], key=_order)

@@ -1,7 +1,8 @@
 """Why each prompt token was computed and not taken from the prefix cache.
 
     first_use       no call had computed it: the work that the task needs
-    block_rounding  the end of a prompt that fills no block, or its last token
+    block_rounding  the end of a prompt that fills no block, or its last token; or the beginning of
+                    a block that an earlier one has too, and goes on differently
     evicted         the engine had it and threw it away
     layout          the same text was computed before, behind another prefix
     skipped         the call asked not to read the cache
@@ -12,8 +13,8 @@ The causes of a call add up to its `computed_tokens`. Where two could be named, 
 is: rounding, skipped, evicted, salt, layout, first use. `evicted` is only said when the engine's
 cache was used up at that time; where it was not, such a miss is `unexplained`.
 
-`layout` and `salt` need token ids, which are blobs beside the log; without them their tokens count
-as `first_use`.
+`layout`, `salt` and the shared beginning of a block need token ids, which are blobs beside the log;
+without them their tokens count as `first_use`.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def attribute(
     """Find the causes of all misses of a run.
 
     Costs time linear in the blocks of all prompts; with ids, linear in the ids, a sort of the
-    computed ones, and about 40 bytes of memory for each token computed or generated.
+    computed ones, and about 100 bytes of memory for each token computed or generated.
 
     Args:
         events: A run's, in the order of its log.

@@ -37,9 +37,10 @@ def split_first_use(
         ids = np.array([*prompt, *generated[:-1]], dtype=np.uint32)
         asks_from = reuse.possible_blocks
         if has_salts:
-            chain = block_chain(ids, reuse.block_size)
+            chain = block_chain(ids.tolist(), reuse.block_size)
             elsewhere = unsalted[reuse.epoch]
-            while asks_from < reuse.prompt_blocks and chain[asks_from] in elsewhere:
+            end = reuse.prompt_blocks if causes[Cause.FIRST_USE] else asks_from
+            while asks_from < end and chain[asks_from] in elsewhere:
                 asks_from += 1
                 _move(causes, Cause.SALT, reuse.block_size)
             elsewhere.update(chain)
@@ -98,7 +99,8 @@ class _Namespace:
             self._siblings.add(_prefix(reuse, block_number), packed(ids[place : place + size]))
         start = max(0, new * size - WINDOW_TOKENS + 1)
         self.numbers.append(number)
-        self._spans.append(Span(ids[start:], start, asks, end))
+        # A copy: a view would hold all of the prompt.
+        self._spans.append(Span(ids[start:].copy(), start, asks, end))
         return shared
 
     def copies(self) -> Iterator[tuple[int, list[Copy]]]:
