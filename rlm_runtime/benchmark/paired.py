@@ -12,10 +12,8 @@ from rlm_runtime.benchmark.statistics import (
     LEAST_FOR_INTERVAL,
     RESAMPLES,
     Estimate,
+    wilson,
 )
-
-_Z = 1.959964
-"""The normal distribution's 97.5 % point, for `COVERAGE`."""
 
 
 def difference_of_shares(pairs: Sequence[tuple[bool, bool]]) -> Estimate | None:
@@ -36,8 +34,8 @@ def difference_of_shares(pairs: Sequence[tuple[bool, bool]]) -> Estimate | None:
     both = sum(a and b for a, b in pairs)
     first, second = sum(a for a, _ in pairs), sum(b for _, b in pairs)
     value = (second - first) / n
-    low_1, high_1 = _wilson(first, n)
-    low_2, high_2 = _wilson(second, n)
+    low_1, high_1 = wilson(first, n)
+    low_2, high_2 = wilson(second, n)
     share_1, share_2 = first / n, second / n
     phi = _phi(both, first, second, n)
 
@@ -75,14 +73,6 @@ def ratio_of_means(pairs: Sequence[tuple[float, float]], *, seed: int) -> Estima
     tail = 100 * (1 - COVERAGE) / 2
     low, high = np.percentile(ratios[:, 1] / ratios[:, 0], [tail, 100 - tail])
     return Estimate(value, float(low), float(high))
-
-
-def _wilson(count: int, n: int) -> tuple[float, float]:
-    """Wilson's score interval of a share."""
-    share, z2 = count / n, _Z * _Z
-    middle = share + z2 / (2 * n)
-    half = _Z * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
 
 
 def _phi(both: int, first: int, second: int, n: int) -> float:

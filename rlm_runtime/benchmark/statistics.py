@@ -1,4 +1,4 @@
-"""Medians, their ratios, and how far both can be trusted.
+"""Medians, their ratios, shares, and how far they can be trusted.
 
 Times of requests have long right tails (another process, a page fault), so figures are medians and
 intervals come from resampling, which assumes no shape.
@@ -7,6 +7,7 @@ intervals come from resampling, which assumes no shape.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,9 @@ RESAMPLES = 10_000
 """Resampled medians; the ends of an interval then move by less than 2 % of its width."""
 
 COVERAGE = 0.95
+
+_Z = 1.959964
+"""The normal distribution's 97.5 % point, for `COVERAGE`."""
 
 LEAST_FOR_INTERVAL = 5
 """Values a series needs before it gets an interval: with n values their whole range misses the
@@ -41,6 +45,13 @@ class Estimate(NamedTuple):
         if self.low is None or self.high is None:
             return "too few values"
         return f"{self.low:.3f} to {self.high:.3f}"
+
+
+class Interval(NamedTuple):
+    """Two ends between which a value lies."""
+
+    low: float
+    high: float
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -116,6 +127,29 @@ def ratio_of_ratios(
     ratios = drawn[0] / drawn[1] / (drawn[2] / drawn[3])
     low, high = np.percentile(ratios, [tail, 100 - tail])
     return Estimate(value, float(low), float(high))
+
+
+def wilson(count: int, n: int) -> Interval:
+    """Wilson's score interval of a share; it has a width even where none or all have it.
+
+    Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927).
+
+    Args:
+        count: Of `n`, so many have it.
+        n: At least 1.
+    """
+    value, z2 = count / n, _Z * _Z
+    middle = value + z2 / (2 * n)
+    half = _Z * sqrt(value * (1 - value) / n + z2 / (4 * n * n))
+    return Interval((middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n))
+
+
+def share(count: int, n: int) -> Estimate | None:
+    """A share with its interval (`wilson`); `None` without cases."""
+    if not n:
+        return None
+    low, high = wilson(count, n)
+    return Estimate(count / n, max(0.0, low), min(1.0, high))
 
 
 def _resampled_medians(

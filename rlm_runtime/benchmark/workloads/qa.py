@@ -6,7 +6,7 @@ differs a little between versions: a case is used only if its phrases stand in t
 and from different topics: choices are made on `tune`, figures are reported on `test`.
 
 Phrases are compared with runs of whitespace as one blank, nothing else folded; only what a model
-or a recipe answered is compared more loosely (`is_answered`).
+or a recipe answered is compared more loosely (`truth.holds`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from __future__ import annotations
 import random
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from importlib import resources
 from typing import Literal, NamedTuple
 
 import msgspec
+
+from rlm_runtime.benchmark.workloads.truth import Asked, ByteSpan, Wanted, holds
 
 Half = Literal["tune", "test"]
 
@@ -27,7 +29,6 @@ _WRAP_COLUMNS = 72
 # A paragraph ends with a full stop and the next one begins, unindented, with a capital: a plant
 # there cuts no list, table or example in two.
 _BORDER = re.compile(r"(?<=\.)\n\n(?=[A-Z])")
-_MARKUP = str.maketrans("", "", "\"'`*“”‘’")
 
 
 class Kind(StrEnum):
@@ -193,27 +194,34 @@ def usable(cases: Iterable[Case], text: str) -> Usable:
     return Usable(tuple(kept), tuple(dropped))
 
 
+def asked(case: Case, text: str) -> Asked:
+    """A case as a question over `text`, with the places of its passages.
+
+    Args:
+        case: One that holds for the text.
+        text: Plants included.
+    """
+    wanted = (
+        Wanted(part.answers, tuple(_byte_spans(part.passages, text))) for part in case.parts
+    )
+    return Asked(case.id, case.kind, case.question, tuple(wanted))
+
+
 def is_answered(case: Case, answer: str) -> bool:
     """Whether `answer` holds, for every part of the case, one of the expected strings.
 
     Whole words, whatever the case, quotation marks and markup. Always false for an unanswerable
     case: there the right result is that nothing was found.
     """
-    bare = _bare(answer)
-    return case.is_answerable and all(
-        any(
-            re.search(rf"(?<!\w){re.escape(_bare(expected))}(?!\w)", bare)
-            for expected in part.answers
-        )
-        for part in case.parts
-    )
+    return case.is_answerable and all(holds(answer, part.answers) for part in case.parts)
+
+
+def _byte_spans(passages: Iterable[str], text: str) -> Iterator[ByteSpan]:
+    for passage in passages:
+        for start, end in places(passage, text):
+            yield ByteSpan(len(text[:start].encode()), len(text[:end].encode()))
 
 
 def _read() -> _File:
     data = resources.files(__package__).joinpath("qa.json").read_bytes()
     return msgspec.json.decode(data, type=_File)
-
-
-def _bare(text: str) -> str:
-    # Not casefold(): one expected answer is the letter that it would turn into "ss".
-    return " ".join(text.translate(_MARKUP).lower().split())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from functools import cache
 from itertools import combinations, pairwise
 from pydoc_data.topics import topics
 from statistics import fmean
@@ -23,6 +22,7 @@ from rlm_runtime.benchmark.workloads.qa import (
     planted_text,
     reference_text,
 )
+from rlm_runtime.benchmark.workloads.wording import content_stems
 
 HALVES: tuple[Half, Half] = ("tune", "test")
 CASES = (*load_cases("tune"), *load_cases("test"))
@@ -44,31 +44,13 @@ LEAST = {
     Kind.UNANSWERABLE_OFF_TOPIC: 6,
 }
 
-FUNCTION_WORDS = frozenset(
-    """a about after again all an and another any are as at be been being but by can cannot could
-    d did do does doing done each every few for from get give given gives had has have having he
-    her here his how i if in into is it its just less like many may me might mine more most much
-    must my no none not of off on once one ones only or other others our own re s same shall she
-    should so some still such t than that the their them then there these they this those to too
-    under until up upon us very was we were what when where whether which while who whom whose
-    why will with without would yet you your""".split()  # noqa: SIM905 - so many words read better unquoted
-)
-
-
-@cache
-def stems(sentence: str) -> frozenset[str]:
-    """Content words, endings cut: equal for `evaluated`, `evaluates` and `evaluation`."""
-    words = re.findall(r"[a-z0-9]+", sentence.lower())
-    return frozenset(
-        re.sub(r"(ing|ed|es|s|ly)$", "", word)[:5] if len(word) > 4 else word.removesuffix("s")
-        for word in words
-        if word not in FUNCTION_WORDS
-    )
-
 
 def overlap(question: str, passages: tuple[str, ...]) -> float:
     """The share of the question's content words that one of the passages has."""
-    return max(len(stems(question) & stems(p)) / len(stems(question)) for p in passages)
+    return max(
+        len(content_stems(question) & content_stems(p)) / len(content_stems(question))
+        for p in passages
+    )
 
 
 def by_id(cases: list[Case]) -> pytest.MarkDecorator:
@@ -105,8 +87,8 @@ def test_no_two_questions_are_much_alike() -> None:
     alike = [
         (a.question, b.question)
         for a, b in combinations(CASES, 2)
-        if len(stems(a.question) & stems(b.question))
-        > 0.5 * len(stems(a.question) | stems(b.question))
+        if len(content_stems(a.question) & content_stems(b.question))
+        > 0.5 * len(content_stems(a.question) | content_stems(b.question))
     ]
 
     assert alike == []
