@@ -193,8 +193,8 @@ def needle_document(
     decoys = tuple(maker.decoy(form) for form in chosen)
     strangers = [maker.fact(form).shared for form in chosen[:cases]]
     firsts, seconds = facts[:cases], facts[cases:]
-    # First and second in turn at evenly spread depths, the second of a case half a text away.
-    shift = cases // 2
+    # First and second in turn at evenly spread depths, the second of a case about half a text away.
+    shift = (cases + 1) // 2
     in_turn = [f for i in range(cases) for f in (firsts[i], seconds[(i + shift) % cases])]
     text, needles = _planted(hay, in_turn, decoys, rng)
     size = len(text.encode())

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_runtime.benchmark.workloads import haystack as haystack_module
 from rlm_runtime.benchmark.workloads.haystack import haystack
 from rlm_runtime.benchmark.workloads.needle import (
     MAX_CASES,
@@ -21,6 +20,7 @@ from rlm_runtime.benchmark.workloads.needle import (
     needle_document,
     size_label,
 )
+from rlm_runtime.benchmark.workloads.qa import reference_text
 from rlm_runtime.benchmark.workloads.truth import Asked
 from rlm_runtime.benchmark.workloads.wording import content_stems
 from rlm_runtime.errors import InputError
@@ -28,7 +28,7 @@ from rlm_runtime.prompt import Tokenizer
 from rlm_runtime.scaffold.questions import question_parts
 
 SHORT = 14_400
-MANY = settings(max_examples=20, deadline=None)
+MANY = settings(max_examples=12, deadline=None)
 documents = given(seed=st.integers(0, 2**32), cases=st.integers(1, MAX_CASES))
 
 
@@ -160,7 +160,7 @@ def test_equal_arguments_give_an_equal_document() -> None:
 def test_the_text_is_real_and_made_up_in_turn() -> None:
     text = haystack(20_000, 0, words)
     assert text.count("Yours faithfully") > 3
-    reference = haystack_module.reference_text()
+    reference = reference_text()
     real = [part for part in text.split("\n\n") if len(part) > 200 and part in reference]
     assert 0.2 < sum(map(len, real)) / len(text) < 0.8
 
