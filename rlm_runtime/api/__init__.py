@@ -5,7 +5,8 @@ question, one run directory with its events.
 """
 
 from rlm_runtime.api.blocking import RLM
+from rlm_runtime.api.engine_life import Internals
 from rlm_runtime.api.result import Result, Source
-from rlm_runtime.api.session import AsyncRLM, Internals
+from rlm_runtime.api.session import AsyncRLM
 
 __all__ = ["RLM", "AsyncRLM", "Internals", "Result", "Source"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlm_runtime.profiler import Figures
 from rlm_runtime.scaffold.recipes.search import Passage, RankedChunk
+from rlm_runtime.scaffold.short_form import ShortForm
 from rlm_runtime.types import AgentId, Ref, StopReason, Usage
 
 Source = str | bytes | Path | Ref
@@ -19,6 +20,9 @@ class Result:
 
     Attributes:
         answer: The sentence that answers it, quoted; `None` when nothing was found.
+        short: The words of the answer that the model takes for what was asked, with their place: a
+            highlight, right less often than the sentence. `None` without an answer, where
+            `search.short_form` is off, and where a limit came first.
         found: There is an answer. "Not found" is an answer of its own, not an error.
         is_uncertain: Found, but with a likelihood that wrong answers often reach too.
         passages: The sentences of the best chunks with their places, likeliest first.
@@ -33,6 +37,7 @@ class Result:
     """
 
     answer: str | None
+    short: ShortForm | None
     found: bool
     is_uncertain: bool
     passages: tuple[Passage, ...]

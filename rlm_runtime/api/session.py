@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 import anyio
 
+from rlm_runtime.api.engine_life import EngineLife, Internals
 from rlm_runtime.api.result import Result, Source
 from rlm_runtime.config import Config, config_digest, load, state_home
 from rlm_runtime.engine import model_files
-from rlm_runtime.engine.base import Engine
+from rlm_runtime.engine.base import EngineInfo
 from rlm_runtime.errors import (
     Cancelled,
     ConfigError,
@@ -25,14 +25,14 @@ from rlm_runtime.errors import (
 from rlm_runtime.profiler import Ledger
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
 from rlm_runtime.scaffold.corpus import Corpus
-from rlm_runtime.scaffold.likelihood import TAIL, Asker
+from rlm_runtime.scaffold.likelihood import TAIL, Asker, ScoreMemo
 from rlm_runtime.scaffold.recipes.search import Search, SearchResult
-from rlm_runtime.scheduler import Job, Progress, Scheduler
+from rlm_runtime.scaffold.short_form import ShortForm, short_form
+from rlm_runtime.scheduler import Job, Progress
 from rlm_runtime.store import ContextStore, name_for
 from rlm_runtime.tracing import (
     AgentFinished,
     AgentStarted,
-    EngineStarted,
     Recorder,
     RunFinished,
     ValueStored,
@@ -40,17 +40,6 @@ from rlm_runtime.tracing import (
     run_started,
 )
 from rlm_runtime.types import AgentId, Limits, Ref, StopReason, Usage
-
-
-@dataclass(frozen=True, slots=True)
-class Internals:
-    """What a started session is made of, for measurements; not a stable interface."""
-
-    engine: Engine
-    scheduler: Scheduler
-    layout: Layout
-    corpus: Corpus
-    recorder: Recorder
 
 
 class AsyncRLM:
@@ -80,10 +69,9 @@ class AsyncRLM:
         shared_text: str | None = None,
     ) -> None:
         self.config = config if isinstance(config, Config) else load(config).config
-        self._on_stage = on_stage
-        self._model = model_files.resolve(self.config.model)
-        self._tokenizer = Tokenizer.from_folder(self._model.path)
-        template = ChatTemplate.from_folder(self._model.path, self._tokenizer)
+        model = model_files.resolve(self.config.model)
+        self._tokenizer = Tokenizer.from_folder(model.path)
+        template = ChatTemplate.from_folder(model.path, self._tokenizer)
         block_size = self.config.engine.block_size
         self.layout = Layout(self._tokenizer, template, block_size, shared_text)
         self.context = ContextStore(self._tokenizer.count)
@@ -92,10 +80,8 @@ class AsyncRLM:
         self._room_for("", "The shared prefix and one chunk")
         self._recorder = _open_recorder(self.config)
         self._recorder.subscribe(self.ledger.add)
-        self._internals: Internals | None = None
-        self._booting = anyio.Lock()
-        self._counters = [0, 0, 0, 0, 0]
-        self._has_booted = False
+        self._engine = EngineLife(self.config, model, self._corpus, self._recorder, on_stage)
+        self._memo = ScoreMemo()
         self._files: dict[tuple[Path, int, int], Ref] = {}
         self._agents = 0
         self._error: BaseException | None = None
@@ -188,14 +174,10 @@ class AsyncRLM:
         """The parts of the session, its engine booted.
 
         Raises:
+            InputError: The session is closed.
             EngineError: As `start`.
         """
-        async with self._booting:
-            if self._is_closed:
-                raise InputError("The session is closed.", "Open a new one.")
-            if self._internals is None:
-                self._internals = await self._boot()
-            return self._internals
+        return await self._engine.parts()
 
     async def run(
         self,
@@ -229,7 +211,7 @@ class AsyncRLM:
         job = Job(limits or Limits(**self.config.limits.model_dump()), on_progress)
         asker = Asker(parts.scheduler, self.layout, job, agent_id)
         kv_tokens = parts.engine.info.kv_tokens
-        search = Search(self._corpus, self.config.search, self._recorder, kv_tokens)
+        search = Search(self._corpus, self.config.search, self._recorder, kv_tokens, self._memo)
         started_at_s = self._recorder.now()
         self._recorder.emit(
             AgentStarted(
@@ -244,15 +226,17 @@ class AsyncRLM:
         reason, found, answer = StopReason.FAILED, None, None
         try:
             result = await search.run(asker, refs, task, exhaustive=exhaustive)
-            reason, found = result.stop_reason, result.found
-            answer = result.passages[0].text if result.found else None
+            found = result.found
+            answer = result.answer
+            short = await self._short(asker, task, result, parts.engine.info)
+            reason = result.stop_reason
         except anyio.get_cancelled_exc_class():
             reason = StopReason.CANCELLED
             raise
         except EngineDead as err:
             reason = StopReason.ENGINE_DEAD
             self._error = err
-            await self._drop(parts)
+            await self._engine.drop(parts)
             raise
         finally:
             now = self._recorder.now()
@@ -266,99 +250,38 @@ class AsyncRLM:
                     wall_s=now - started_at_s,
                 )
             )
-        return self._result(result, answer, job.usage, agent_id)
+        return self._result(result, answer, short, job.usage, agent_id)
 
     async def close(self) -> None:
         """End the engine and the run's log. Idempotent."""
         if self._is_closed:
             return
         self._is_closed = True
-        with anyio.CancelScope(shield=True):
-            # A boot under way in another task ends first; none begins after it.
-            async with self._booting:
-                if self._internals is not None:
-                    await self._drop(self._internals)
+        counted = await self._engine.close()
         outcome, code = _end(self._error)
-        counted = self._counters if self._has_booted else [None] * 5
-        prompt, cached, computed, generated, preemptions = counted
         self._recorder.emit(
             RunFinished(
                 at_s=self._recorder.now(),
                 outcome=outcome,
                 error_code=code,
-                engine_prompt_tokens=prompt,
-                engine_cached_tokens=cached,
-                engine_computed_tokens=computed,
-                engine_generated_tokens=generated,
-                engine_preemptions=preemptions,
+                engine_prompt_tokens=counted and counted.prompt_tokens,
+                engine_cached_tokens=counted and counted.cached_tokens,
+                engine_computed_tokens=counted and counted.computed_tokens,
+                engine_generated_tokens=counted and counted.generated_tokens,
+                engine_preemptions=counted and counted.preemptions,
                 wall_s=self._recorder.now(),
             )
         )
         self._recorder.close()
 
-    async def _boot(self) -> Internals:
-        # Here, not above: this pulls in what `import rlm_runtime` must not.
-        from rlm_runtime.engine.vllm_engine import VLLMEngine
-
-        began_s = self._recorder.now()
-        engine = await VLLMEngine.start(
-            self.config.engine,
-            self._model.path,
-            model_name=self._model.name,
-            tokenizer_digest=self._tokenizer.digest,
-            log_path=None if self.run_directory is None else self.run_directory / "engine.log",
-            on_stage=self._on_stage,
-        )
-        try:
-            return self._furnish(engine, self._recorder.now() - began_s)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await engine.close()
-            raise
-
-    def _furnish(self, engine: Engine, boot_s: float) -> Internals:
-        """What stands around a booted engine; its first event."""
-        self._corpus.read.clear()
-        self._has_booted = True
-        info = engine.info
-        self._recorder.emit(
-            EngineStarted(
-                at_s=self._recorder.now(),
-                model=info.model,
-                backend=info.backend,
-                window=info.window,
-                block_size=info.block_size,
-                kv_blocks=info.kv_blocks,
-                max_running=info.max_running,
-                tokenizer_digest=info.tokenizer_digest,
-                shared_prefix_digest=self.layout.shared_digest,
-                shared_prefix_tokens=len(self.layout.shared_ids),
-                boot_s=boot_s,
-            )
-        )
-        scheduler = Scheduler(
-            engine,
-            self._recorder,
-            shared_tokens=len(self.layout.shared_ids),
-            max_queued_calls=self.config.scheduler.max_queued_calls,
-        )
-        return Internals(engine, scheduler, self.layout, self._corpus, self._recorder)
-
-    async def _drop(self, parts: Internals) -> None:
-        """End an engine and keep its counters; another question may have done so already."""
-        if self._internals is not parts:
-            return
-        self._internals = None
-        stats = parts.engine.stats()
-        counted = (
-            stats.prompt_tokens,
-            stats.cached_tokens,
-            stats.computed_tokens,
-            stats.generated_tokens,
-            stats.preemptions,
-        )
-        self._counters = [a + b for a, b in zip(self._counters, counted, strict=True)]
-        await parts.engine.close()
+    async def _short(
+        self, asker: Asker, task: str, result: SearchResult, info: EngineInfo
+    ) -> ShortForm | None:
+        """The words of the answer that matter, where the engine can choose among them."""
+        if not (result.found and self.config.search.short_form and info.can_choose):
+            return None
+        best = result.passages[0]
+        return await short_form(asker, task, best.text, best.start_byte, info.window)
 
     def _refs(
         self, context: Source | Sequence[Source] | Mapping[str, Source] | None
@@ -392,10 +315,16 @@ class AsyncRLM:
         raise PromptTooLong(need, window, f"{what} must fit: shorten the question.")
 
     def _result(
-        self, result: SearchResult, answer: str | None, usage: Usage, agent_id: AgentId
+        self,
+        result: SearchResult,
+        answer: str | None,
+        short: ShortForm | None,
+        usage: Usage,
+        agent_id: AgentId,
     ) -> Result:
         return Result(
             answer=answer,
+            short=short,
             found=result.found,
             is_uncertain=result.is_uncertain,
             passages=result.passages,

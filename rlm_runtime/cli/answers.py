@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
 
 from rlm_runtime.api import Result
@@ -10,6 +10,7 @@ from rlm_runtime.benchmark.ttft_result import RATIOS, Series, TtftResult
 from rlm_runtime.cli.inputs import Text
 from rlm_runtime.cli.terminal import clean, count, one_line, percent, seconds
 from rlm_runtime.scaffold.recipes.search import Passage
+from rlm_runtime.scaffold.short_form import ShortForm
 from rlm_runtime.types import StopReason
 
 Texts = Mapping[str, Text]
@@ -36,14 +37,21 @@ def limit_that_ended(result: Result) -> str | None:
     return _LIMITS.get(result.stop_reason)
 
 
-def block(result: Result, texts: Texts) -> str:
-    """The answer as a few lines: quotation, place, up to two more passages."""
+def block(result: Result, texts: Texts, strong: Callable[[str], str]) -> str:
+    """The answer as a few lines: quotation, place, up to two more passages.
+
+    Args:
+        result: What was found.
+        texts: The session's texts.
+        strong: Makes the words stand out that the short form has chosen.
+    """
     passages = list(result.passages[:_SHOWN])
     limit = limit_that_ended(result)
     lines = ["Not found" if limit is None else f"Nothing found before {limit} was reached"]
     if result.found:
         best = passages.pop(0)
-        lines = [("uncertain: " if result.is_uncertain else "") + clean(best.text).strip()]
+        mark = "uncertain: " if result.is_uncertain else ""
+        lines = [mark + _quotation(best, result.short, strong)]
         lines.append(f"    {_place(best, texts)}{_heading(best)}")
     label = "also" if result.found else "nearest"
     lines += [f"    {label} {_place(p, texts)}: {one_line(p.text, _MORE_WIDTH)}" for p in passages]
@@ -83,6 +91,7 @@ def facts(question: str, result: Result, texts: Texts) -> dict[str, object]:
     return {
         "question": question,
         "answer": result.answer,
+        "short": _short(result, texts),
         "found": result.found,
         "is_uncertain": result.is_uncertain,
         "stop_reason": str(result.stop_reason),
@@ -91,6 +100,26 @@ def facts(question: str, result: Result, texts: Texts) -> dict[str, object]:
         "chunks_ranked": result.ranked,
         "agent_id": result.agent_id,
         "figures": dict(result.figures),
+    }
+
+
+def _quotation(passage: Passage, short: ShortForm | None, strong: Callable[[str], str]) -> str:
+    if short is None:
+        return clean(passage.text).strip()
+    data = passage.text.encode()
+    start, end = short.start_byte - passage.start_byte, short.end_byte - passage.start_byte
+    before, behind = data[:start].decode(), data[end:].decode()
+    return f"{clean(before).lstrip()}{strong(clean(short.text))}{clean(behind).rstrip()}"
+
+
+def _short(result: Result, texts: Texts) -> dict[str, object] | None:
+    if result.short is None:
+        return None
+    skipped = texts[result.passages[0].variable].source.skipped_bytes
+    return {
+        "text": result.short.text,
+        "start_byte": result.short.start_byte + skipped,
+        "end_byte": result.short.end_byte + skipped,
     }
 
 

@@ -223,7 +223,7 @@ class _Session:
         if not terminal.wants_json:
             lines = [] if is_first else [""]
             lines += [header] if header else []
-            terminal.put("\n".join([*lines, answers.block(result, self._texts)]))
+            terminal.put("\n".join([*lines, answers.block(result, self._texts, terminal.strong)]))
         terminal.hint(answers.cost(result))
         if caveat := answers.caveat(result):
             is_partial = answers.limit_that_ended(result) is not None

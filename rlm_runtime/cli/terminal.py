@@ -25,6 +25,9 @@ _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 """Characters that turn the direction of writing: text could look like other text."""
 
 
+_STRONG, _PLAIN = "\x1b[1;4m", "\x1b[0m"
+
+
 class OutputClosed(Exception):
     """Whoever read the output has gone (`rlm ... | head -1`)."""
 
@@ -72,6 +75,16 @@ class Terminal:
         """
         encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
         self._write(f"{text}\n".encode(encoding, "backslashreplace"))
+
+    def strong(self, text: str) -> str:
+        """Words of the answer that stand out: bold and underlined, on a terminal that can do that.
+
+        As they are in a file, in a pipe, and where NO_COLOR asks for plain text.
+        """
+        console = Console()
+        if not console.is_terminal or console.is_dumb_terminal or console.no_color:
+            return text
+        return f"{_STRONG}{text}{_PLAIN}"
 
     def put_rich(self, renderable: RenderableType) -> None:
         """Write a table, as wide as the terminal, or coloured text, whose lines stay whole.

@@ -88,6 +88,9 @@ class SearchConfig(_Section):
     certain_above_z: float = Field(
         20.0, description="Lift (nats) from which an answer is not marked as uncertain."
     )
+    short_form: bool = Field(
+        True, description="Choose the words of the quoted sentence that matter: one call more."
+    )
 
 
 class RunConfig(_Section):

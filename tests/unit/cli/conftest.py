@@ -31,6 +31,8 @@ from rlm_runtime.prompt import Tokenizer
 class ScriptedEngine:
     """Finds a question likelier the more of its tokens the text in front of it holds.
 
+    Of choices it takes "Anna Meier", else the first.
+
     `on_request` is called with each request, in the session's thread, before it is answered.
     """
 
@@ -53,6 +55,7 @@ class ScriptedEngine:
             vocab_size=49_152,
             max_running=4,
             backend="scripted 1.0 cpu",
+            can_choose=True,
         )
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenDelta | Finished]:
@@ -67,7 +70,10 @@ class ScriptedEngine:
             text = set(ids[1200 : span.start - 20])
             logprobs = tuple(-0.1 if id_ in text else -4.0 for id_ in ids[span.start : span.end])
         yield TokenDelta((7,) * request.max_tokens)
-        yield Finished(self._facts(request), logprobs)
+        choice = next(iter(request.choices), None)
+        if "Anna Meier" in request.choices:
+            choice = "Anna Meier"
+        yield Finished(self._facts(request), logprobs, choice)
 
     def _facts(self, request: GenerateRequest) -> RequestFacts:
         ids = request.prompt_ids

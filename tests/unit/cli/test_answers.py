@@ -11,6 +11,7 @@ from rlm_runtime.api import Result
 from rlm_runtime.cli import answers
 from rlm_runtime.cli.inputs import Source, Text
 from rlm_runtime.scaffold.recipes.search import Passage
+from rlm_runtime.scaffold.short_form import ShortForm
 from rlm_runtime.types import AgentId, Ref, StopReason, Usage
 
 TEXTS = {
@@ -20,6 +21,7 @@ BEST = Passage("report", 10, 30, "Anna Meier\nsigned it.", "Signatures", 25.0)
 OTHERS = [Passage("report", 40 + i, 50 + i, f"Other {i}\n\n line.", "", 3.0) for i in range(20)]
 FOUND = Result(
     answer=BEST.text,
+    short=None,
     found=True,
     is_uncertain=False,
     passages=(BEST, *OTHERS),
@@ -35,7 +37,7 @@ FOUND = Result(
 
 
 def test_a_found_answer_is_quoted_with_its_place_and_two_more() -> None:
-    assert answers.block(FOUND, TEXTS).splitlines() == [
+    assert answers.block(FOUND, TEXTS, str).splitlines() == [
         "Anna Meier",
         "signed it.",
         "    R.txt:bytes 13-33  (Signatures)",
@@ -45,16 +47,29 @@ def test_a_found_answer_is_quoted_with_its_place_and_two_more() -> None:
 
 
 def test_an_uncertain_answer_says_so() -> None:
-    assert answers.block(replace(FOUND, is_uncertain=True), TEXTS).startswith("uncertain: Anna")
+    assert answers.block(replace(FOUND, is_uncertain=True), TEXTS, str).startswith(
+        "uncertain: Anna"
+    )
+
+
+def test_the_short_form_stands_out_in_its_place() -> None:
+    best = replace(BEST, text="\n Ünder\x1b Anna\nMeier signed.  ", end_byte=39)
+    short = ShortForm("Anna\nMeier", 20, 30)
+    result = replace(FOUND, passages=(best,), short=short)
+    assert best.text.encode()[10:20] == b"Anna\nMeier"
+    text = answers.block(result, TEXTS, lambda words: f"<{words}>")
+    assert text.splitlines()[:2] == ["Ünder <Anna", "Meier> signed."]
+    marked = answers.block(replace(result, is_uncertain=True), TEXTS, lambda words: f"<{words}>")
+    assert marked.startswith("uncertain: Ünder <")
 
 
 def test_not_found_still_shows_where_it_looked_best() -> None:
     result = replace(FOUND, found=False, answer=None, passages=tuple(OTHERS))
-    assert answers.block(result, TEXTS).splitlines()[:2] == [
+    assert answers.block(result, TEXTS, str).splitlines()[:2] == [
         "Not found",
         "    nearest R.txt:bytes 43-53: Other 0 line.",
     ]
-    assert answers.block(replace(result, passages=()), TEXTS) == "Not found"
+    assert answers.block(replace(result, passages=()), TEXTS, str) == "Not found"
 
 
 def test_the_cost_has_tokens_share_calls_and_time() -> None:
@@ -93,3 +108,9 @@ def test_a_document_lists_passages_with_places_in_the_file() -> None:
         "lift": 25.0,
     }
     assert len(passages) == 10
+    assert facts["short"] is None
+
+
+def test_a_document_has_the_short_form_with_its_place_in_the_file() -> None:
+    facts = answers.facts("Who?", replace(FOUND, short=ShortForm("Anna", 10, 14)), TEXTS)
+    assert facts["short"] == {"text": "Anna", "start_byte": 13, "end_byte": 17}

@@ -56,6 +56,33 @@ def test_the_document_holds_every_question_with_exact_places(
     assert Path(document["run_directory"], "events.jsonl").exists()
 
 
+def test_the_words_that_matter_are_in_the_document_with_their_place(
+    rlm: Rlm, boots: Boots, text: Path, model_dir: Path
+) -> None:
+    text.write_bytes(b"\xef\xbb\xbf" + text.read_bytes())
+    asked = ("run", text, "-q", QUESTION, "-q", "qqq zzz?", "--model", model_dir, "--json")
+    found, missing = rlm(*asked).document["questions"]
+    short = found["short"]
+    assert short["text"] == "Anna Meier"
+    assert text.read_bytes()[short["start_byte"] : short["end_byte"]] == b"Anna Meier"
+    assert missing["short"] is None
+    plain, _missing = rlm(*asked, "--set", "search.short_form=false").document["questions"]
+    assert plain["short"] is None
+    assert plain["answer"] == found["answer"]
+    assert found["figures"]["calls"] == plain["figures"]["calls"] + 1
+
+
+def test_a_limit_that_the_answer_just_fits_leaves_only_the_short_form_out(
+    rlm: Rlm, boots: Boots, text: Path, model_dir: Path
+) -> None:
+    asked = ("run", text, "-q", QUESTION, "--model", model_dir, "--json")
+    (whole,) = rlm(*asked).document["questions"]
+    ended = rlm(*asked, "--max-calls", str(whole["figures"]["calls"] - 1))
+    (limited,) = ended.document["questions"]
+    assert (ended.code, limited["stop_reason"], limited["short"]) == (0, "final", None)
+    assert limited["answer"] == whole["answer"]
+
+
 def test_questions_share_one_engine_that_is_closed_at_the_end(
     rlm: Rlm, boots: Boots, text: Path, model_dir: Path
 ) -> None:

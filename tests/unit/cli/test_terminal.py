@@ -87,3 +87,23 @@ def test_numbers_are_said_as_people_say_them() -> None:
 
 def test_a_path_of_any_bytes_can_be_shown() -> None:
     assert shown_path("a\udcffb\x1b.txt") == "a\ufffdb.txt"
+
+
+@pytest.mark.parametrize(
+    ("variables", "stands_out"),
+    [
+        ({"FORCE_COLOR": "1", "TERM": "xterm"}, True),
+        ({"FORCE_COLOR": "1", "TERM": "dumb"}, False),
+        ({"FORCE_COLOR": "1", "TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "xterm"}, False),
+    ],
+)
+def test_words_stand_out_only_where_that_is_wanted_and_possible(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], stands_out: bool
+) -> None:
+    for name in ("FORCE_COLOR", "NO_COLOR", "TERM", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    said = Terminal().strong("Anna")
+    assert said == ("\x1b[1;4mAnna\x1b[0m" if stands_out else "Anna")
