@@ -157,15 +157,19 @@ def diverge(
     """
     a, b = prompt.ids, earlier.ids
     parting = _common_start(a, b)
-    if parting > start or parting > earlier_start:
-        # One of them repeats itself: no difference stands in front of the shared stretch.
+    # The stretch may begin in the common start, where a text repeats itself ("11" against "1").
+    inside = max(0, parting - start, parting - earlier_start)
+    if inside >= length:
+        # One of them has the text twice: no difference stands in front of the shared stretch.
         ends = max(parting, start), max(parting, earlier_start)
         kind = Kind.OTHER
     else:
-        ends = _agree_again(a, b, parting, _backwards(a, b, parting, (start, earlier_start)))
-        data = _kinds(prompt, start, start + length)
+        starts = start + inside, earlier_start + inside
+        ends = _agree_again(a, b, parting, _backwards(a, b, parting, starts))
+        data = _kinds(prompt, starts[0], start + length)
         difference = _Difference(prompt, earlier, parting, ends)
-        kind = difference.kind(vocabulary, data_tokens=length, has_document="document" in data)
+        has_document = "document" in data
+        kind = difference.kind(vocabulary, data_tokens=length - inside, has_document=has_document)
     return Divergence(kind, _side(prompt, parting, ends[0]), _side(earlier, parting, ends[1]))
 
 
