@@ -19,13 +19,16 @@ class Result:
     """What came of one question.
 
     Attributes:
-        answer: The sentence that answers it, quoted; `None` when nothing was found.
-        short: The words of the answer that the model takes for what was asked, with their place: a
-            highlight, right less often than the sentence. `None` without an answer, where
-            `search.short_form` is off, and where a limit came first.
+        answer: The sentence that answers it, quoted; of a question of several parts, one under the
+            other; `None` when nothing was found.
+        answers: The same with their places: the sentence of each part that was found.
+        shorts: Of each of `answers`, the words that the model takes for what was asked: a
+            highlight, right less often than the sentence. `None` where `search.short_form` is off,
+            the engine can't choose, there is nothing to choose from, or a limit came first.
         found: There is an answer. "Not found" is an answer of its own, not an error.
         is_uncertain: Found, but with a likelihood that wrong answers often reach too.
-        passages: The sentences of the best chunks with their places, likeliest first.
+        passages: The sentences of the best chunks with their places, likeliest first; of a question
+            of several parts, the best one of each, then the second best ones, and so on.
         chunks: The chunks that the model ranked, best first.
         stop_reason: `final`, or the limit that ended the search early.
         usage: Token sums of this question's calls.
@@ -37,7 +40,8 @@ class Result:
     """
 
     answer: str | None
-    short: ShortForm | None
+    answers: tuple[Passage, ...]
+    shorts: tuple[ShortForm | None, ...]
     found: bool
     is_uncertain: bool
     passages: tuple[Passage, ...]

@@ -26,7 +26,7 @@ from rlm_runtime.profiler import Ledger
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
 from rlm_runtime.scaffold.corpus import Corpus
 from rlm_runtime.scaffold.likelihood import TAIL, Asker, ScoreMemo
-from rlm_runtime.scaffold.recipes.search import Search, SearchResult
+from rlm_runtime.scaffold.recipes.search import Passage, Search, SearchResult
 from rlm_runtime.scaffold.short_form import ShortForm, short_form
 from rlm_runtime.scheduler import Job, Progress
 from rlm_runtime.store import ContextStore, name_for
@@ -228,7 +228,7 @@ class AsyncRLM:
             result = await search.run(asker, refs, task, exhaustive=exhaustive)
             found = result.found
             answer = result.answer
-            short = await self._short(asker, task, result, parts.engine.info)
+            shorts = await self._shorts(asker, task, result.answers, parts.engine.info)
             reason = result.stop_reason
         except anyio.get_cancelled_exc_class():
             reason = StopReason.CANCELLED
@@ -250,7 +250,7 @@ class AsyncRLM:
                     wall_s=now - started_at_s,
                 )
             )
-        return self._result(result, answer, short, job.usage, agent_id)
+        return self._result(result, shorts, job.usage, agent_id)
 
     async def close(self) -> None:
         """End the engine and the run's log. Idempotent."""
@@ -274,14 +274,20 @@ class AsyncRLM:
         )
         self._recorder.close()
 
-    async def _short(
-        self, asker: Asker, task: str, result: SearchResult, info: EngineInfo
-    ) -> ShortForm | None:
-        """The words of the answer that matter, where the engine can choose among them."""
-        if not (result.found and self.config.search.short_form and info.can_choose):
-            return None
-        best = result.passages[0]
-        return await short_form(asker, task, best.text, best.start_byte, info.window)
+    async def _shorts(
+        self, asker: Asker, task: str, answers: Sequence[Passage], info: EngineInfo
+    ) -> tuple[ShortForm | None, ...]:
+        """The words of each answer that matter, where the engine can choose among them."""
+        if not (self.config.search.short_form and info.can_choose):
+            return (None,) * len(answers)
+        return tuple(
+            [
+                await short_form(
+                    asker, answer.part or task, answer.text, answer.start_byte, info.window
+                )
+                for answer in answers
+            ]
+        )
 
     def _refs(
         self, context: Source | Sequence[Source] | Mapping[str, Source] | None
@@ -317,14 +323,14 @@ class AsyncRLM:
     def _result(
         self,
         result: SearchResult,
-        answer: str | None,
-        short: ShortForm | None,
+        shorts: tuple[ShortForm | None, ...],
         usage: Usage,
         agent_id: AgentId,
     ) -> Result:
         return Result(
-            answer=answer,
-            short=short,
+            answer=result.answer,
+            answers=result.answers,
+            shorts=shorts,
             found=result.found,
             is_uncertain=result.is_uncertain,
             passages=result.passages,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 from rlm_runtime.api import Result
@@ -40,22 +40,29 @@ def limit_that_ended(result: Result) -> str | None:
 def block(result: Result, texts: Texts, strong: Callable[[str], str]) -> str:
     """The answer as a few lines: quotation, place, up to two more passages.
 
+    Of a question of several parts each has its own, below its words.
+
     Args:
         result: What was found.
         texts: The session's texts.
         strong: Makes the words stand out that the short form has chosen.
     """
-    passages = list(result.passages[:_SHOWN])
-    limit = limit_that_ended(result)
-    lines = ["Not found" if limit is None else f"Nothing found before {limit} was reached"]
-    if result.found:
-        best = passages.pop(0)
-        mark = "uncertain: " if result.is_uncertain else ""
-        lines = [mark + _quotation(best, result.short, strong)]
-        lines.append(f"    {_place(best, texts)}{_heading(best)}")
-    label = "also" if result.found else "nearest"
-    lines += [f"    {label} {_place(p, texts)}: {one_line(p.text, _MORE_WIDTH)}" for p in passages]
-    return "\n".join(lines)
+    others = [passage for passage in result.passages if passage not in result.answers]
+    if not result.found:
+        limit = limit_that_ended(result)
+        lines = ["Not found" if limit is None else f"Nothing found before {limit} was reached"]
+        return "\n".join([*lines, *_more("nearest", others[:_SHOWN], texts)])
+    answered = {
+        passage.part: [_quotation(passage, short, strong), _place_line(passage, texts)]
+        for passage, short in zip(result.answers, result.shorts, strict=True)
+    }
+    lines = []
+    for part in dict.fromkeys(passage.part for passage in result.passages):
+        found = answered.get(part, ["Not found"])
+        lines += [one_line(part), *found] if part else found
+    if result.is_uncertain:
+        lines[0] = f"uncertain: {lines[0]}"
+    return "\n".join([*lines, *_more("also", others[: _SHOWN - 1], texts)])
 
 
 def cost(result: Result) -> str:
@@ -91,7 +98,11 @@ def facts(question: str, result: Result, texts: Texts) -> dict[str, object]:
     return {
         "question": question,
         "answer": result.answer,
-        "short": _short(result, texts),
+        "answers": [
+            _passage(passage, texts)
+            | {"part": passage.part, "short": _short(passage, short, texts)}
+            for passage, short in zip(result.answers, result.shorts, strict=True)
+        ],
         "found": result.found,
         "is_uncertain": result.is_uncertain,
         "stop_reason": str(result.stop_reason),
@@ -112,14 +123,14 @@ def _quotation(passage: Passage, short: ShortForm | None, strong: Callable[[str]
     return f"{clean(before).lstrip()}{strong(clean(short.text))}{clean(behind).rstrip()}"
 
 
-def _short(result: Result, texts: Texts) -> dict[str, object] | None:
-    if result.short is None:
+def _short(passage: Passage, short: ShortForm | None, texts: Texts) -> dict[str, object] | None:
+    if short is None:
         return None
-    skipped = texts[result.passages[0].variable].source.skipped_bytes
+    skipped = texts[passage.variable].source.skipped_bytes
     return {
-        "text": result.short.text,
-        "start_byte": result.short.start_byte + skipped,
-        "end_byte": result.short.end_byte + skipped,
+        "text": short.text,
+        "start_byte": short.start_byte + skipped,
+        "end_byte": short.end_byte + skipped,
     }
 
 
@@ -141,8 +152,13 @@ def _place(passage: Passage, texts: Texts) -> str:
     return texts[passage.variable].place(passage.start_byte, passage.end_byte)
 
 
-def _heading(passage: Passage) -> str:
-    return f"  ({one_line(passage.heading, 80)})" if passage.heading else ""
+def _place_line(passage: Passage, texts: Texts) -> str:
+    heading = f"  ({one_line(passage.heading, 80)})" if passage.heading else ""
+    return f"    {_place(passage, texts)}{heading}"
+
+
+def _more(label: str, passages: Sequence[Passage], texts: Texts) -> list[str]:
+    return [f"    {label} {_place(p, texts)}: {one_line(p.text, _MORE_WIDTH)}" for p in passages]
 
 
 def pairs(result: TtftResult) -> str:

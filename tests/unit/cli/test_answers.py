@@ -21,7 +21,8 @@ BEST = Passage("report", 10, 30, "Anna Meier\nsigned it.", "Signatures", 25.0)
 OTHERS = [Passage("report", 40 + i, 50 + i, f"Other {i}\n\n line.", "", 3.0) for i in range(20)]
 FOUND = Result(
     answer=BEST.text,
-    short=None,
+    answers=(BEST,),
+    shorts=(None,),
     found=True,
     is_uncertain=False,
     passages=(BEST, *OTHERS),
@@ -55,7 +56,7 @@ def test_an_uncertain_answer_says_so() -> None:
 def test_the_short_form_stands_out_in_its_place() -> None:
     best = replace(BEST, text="\n Ünder\x1b Anna\nMeier signed.  ", end_byte=39)
     short = ShortForm("Anna\nMeier", 20, 30)
-    result = replace(FOUND, passages=(best,), short=short)
+    result = replace(FOUND, answers=(best,), passages=(best,), shorts=(short,))
     assert best.text.encode()[10:20] == b"Anna\nMeier"
     text = answers.block(result, TEXTS, lambda words: f"<{words}>")
     assert text.splitlines()[:2] == ["Ünder <Anna", "Meier> signed."]
@@ -64,7 +65,7 @@ def test_the_short_form_stands_out_in_its_place() -> None:
 
 
 def test_not_found_still_shows_where_it_looked_best() -> None:
-    result = replace(FOUND, found=False, answer=None, passages=tuple(OTHERS))
+    result = replace(FOUND, found=False, answer=None, answers=(), shorts=(), passages=tuple(OTHERS))
     assert answers.block(result, TEXTS, str).splitlines()[:2] == [
         "Not found",
         "    nearest R.txt:bytes 43-53: Other 0 line.",
@@ -108,9 +109,36 @@ def test_a_document_lists_passages_with_places_in_the_file() -> None:
         "lift": 25.0,
     }
     assert len(passages) == 10
-    assert facts["short"] is None
+    assert facts["answers"] == [passages[0] | {"part": "", "short": None}]
 
 
 def test_a_document_has_the_short_form_with_its_place_in_the_file() -> None:
-    facts = answers.facts("Who?", replace(FOUND, short=ShortForm("Anna", 10, 14)), TEXTS)
-    assert facts["short"] == {"text": "Anna", "start_byte": 13, "end_byte": 17}
+    result = replace(FOUND, shorts=(ShortForm("Anna", 10, 14),))
+    listed = answers.facts("Who?", result, TEXTS)["answers"]
+    assert isinstance(listed, list)
+    assert listed[0]["short"] == {"text": "Anna", "start_byte": 13, "end_byte": 17}
+
+
+def test_each_part_of_a_question_has_its_own_answer() -> None:
+    first = replace(BEST, part="Who signed it?")
+    second = replace(OTHERS[0], part="When was it burnt?")
+    third = replace(OTHERS[1], part="Who signed it?")
+    short = ShortForm("signed", 21, 27)
+    result = replace(
+        FOUND, answers=(first,), shorts=(short,), passages=(first, second, third), is_uncertain=True
+    )
+    assert answers.block(result, TEXTS, lambda words: f"<{words}>").splitlines() == [
+        "uncertain: Who signed it?",
+        "Anna Meier",
+        "<signed> it.",
+        "    R.txt:bytes 13-33  (Signatures)",
+        "When was it burnt?",
+        "Not found",
+        "    also R.txt:bytes 43-53: Other 0 line.",
+        "    also R.txt:bytes 44-54: Other 1 line.",
+    ]
+    both = replace(result, answers=(first, second), shorts=(short, None), is_uncertain=False)
+    assert answers.block(both, TEXTS, str).splitlines()[4:6] == ["When was it burnt?", "Other 0"]
+    listed = answers.facts("Who signed it, and when was it burnt?", both, TEXTS)["answers"]
+    assert isinstance(listed, list)
+    assert [answer["part"] for answer in listed] == ["Who signed it?", "When was it burnt?"]

@@ -62,12 +62,13 @@ def test_the_words_that_matter_are_in_the_document_with_their_place(
     text.write_bytes(b"\xef\xbb\xbf" + text.read_bytes())
     asked = ("run", text, "-q", QUESTION, "-q", "qqq zzz?", "--model", model_dir, "--json")
     found, missing = rlm(*asked).document["questions"]
-    short = found["short"]
+    (answer,) = found["answers"]
+    short = answer["short"]
     assert short["text"] == "Anna Meier"
     assert text.read_bytes()[short["start_byte"] : short["end_byte"]] == b"Anna Meier"
-    assert missing["short"] is None
+    assert missing["answers"] == []
     plain, _missing = rlm(*asked, "--set", "search.short_form=false").document["questions"]
-    assert plain["short"] is None
+    assert plain["answers"] == [answer | {"short": None}]
     assert plain["answer"] == found["answer"]
     assert found["figures"]["calls"] == plain["figures"]["calls"] + 1
 
@@ -79,8 +80,10 @@ def test_a_limit_that_the_answer_just_fits_leaves_only_the_short_form_out(
     (whole,) = rlm(*asked).document["questions"]
     ended = rlm(*asked, "--max-calls", str(whole["figures"]["calls"] - 1))
     (limited,) = ended.document["questions"]
-    assert (ended.code, limited["stop_reason"], limited["short"]) == (0, "final", None)
-    assert limited["answer"] == whole["answer"]
+    assert (ended.code, limited["stop_reason"]) == (0, "final")
+    (kept,), (answer,) = limited["answers"], whole["answers"]
+    assert kept == answer | {"short": None}
+    assert answer["short"] is not None
 
 
 def test_questions_share_one_engine_that_is_closed_at_the_end(
