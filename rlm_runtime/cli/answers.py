@@ -47,7 +47,11 @@ def block(result: Result, texts: Texts, strong: Callable[[str], str]) -> str:
         texts: The session's texts.
         strong: Makes the words stand out that the short form has chosen.
     """
-    others = [passage for passage in result.passages if passage not in result.answers]
+    # A sentence may have been scored for several parts; it is shown once.
+    distinct: dict[tuple[str, int], Passage] = {}
+    for passage in (*result.answers, *result.passages):
+        distinct.setdefault((passage.variable, passage.start_byte), passage)
+    others = [passage for passage in distinct.values() if passage not in result.answers]
     if not result.found:
         limit = limit_that_ended(result)
         lines = ["Not found" if limit is None else f"Nothing found before {limit} was reached"]
@@ -145,6 +149,7 @@ def _passage(passage: Passage, texts: Texts) -> dict[str, object]:
         "text": passage.text,
         "heading": passage.heading,
         "lift": passage.lift,
+        "part": passage.part,
     }
 
 

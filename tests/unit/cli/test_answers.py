@@ -107,9 +107,10 @@ def test_a_document_lists_passages_with_places_in_the_file() -> None:
         "text": BEST.text,
         "heading": "Signatures",
         "lift": 25.0,
+        "part": "",
     }
     assert len(passages) == 10
-    assert facts["answers"] == [passages[0] | {"part": "", "short": None}]
+    assert facts["answers"] == [passages[0] | {"short": None}]
 
 
 def test_a_document_has_the_short_form_with_its_place_in_the_file() -> None:
@@ -123,9 +124,14 @@ def test_each_part_of_a_question_has_its_own_answer() -> None:
     first = replace(BEST, part="Who signed it?")
     second = replace(OTHERS[0], part="When was it burnt?")
     third = replace(OTHERS[1], part="Who signed it?")
+    again = [replace(first, part=second.part), replace(third, part=second.part)]
     short = ShortForm("signed", 21, 27)
     result = replace(
-        FOUND, answers=(first,), shorts=(short,), passages=(first, second, third), is_uncertain=True
+        FOUND,
+        answers=(first,),
+        shorts=(short,),
+        passages=(first, second, third, *again),
+        is_uncertain=True,
     )
     assert answers.block(result, TEXTS, lambda words: f"<{words}>").splitlines() == [
         "uncertain: Who signed it?",
