@@ -1,4 +1,8 @@
-"""What every `rlm-bench run` verb does: measure, show and write down, also when it ends early."""
+"""What every `rlm-bench run` verb does: measure, show and write down, also when it ends early.
+
+What a run cost is in its log, and the engine's own counters come into it when the session is
+closed. So a workload may take its figures from there (`Wish.conclude`).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,25 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rlm_runtime.api import RLM, AsyncRLM, Internals
 from rlm_runtime.benchmark.results import Measurement, report
-from rlm_runtime.cli import options, progress, results
+from rlm_runtime.benchmark.run_report import run_measurement
+from rlm_runtime.cli import options, progress, reporting, results
 from rlm_runtime.cli.command import DONE, Document
 from rlm_runtime.cli.first_use import get_ready
 from rlm_runtime.cli.terminal import Terminal, seconds, shown_path
 from rlm_runtime.config import config_digest
+from rlm_runtime.profiler import RunLog
+
+Conclude = Callable[[Measurement, RunLog], Sequence[Measurement]]
+"""Makes what is shown of what was measured and of the log of the run, whose session is closed."""
+
+
+def with_run(measured: Measurement, log: RunLog) -> tuple[Measurement, ...]:
+    """A `Conclude` that puts the tables and figures of the run behind what was measured."""
+    return measured, run_measurement(log)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +43,8 @@ class Wish:
         settings: `--set`, each.
         named: Settings with an option of their own, by dotted key.
         shared_text: Another system text than the one that ships.
+        conclude: Used where the run is kept; the run's plots are drawn as well. `None`: what was
+            measured says it all.
     """
 
     benchmark: str
@@ -38,6 +54,7 @@ class Wish:
     settings: Sequence[str]
     named: Mapping[str, object | None]
     shared_text: str | None = None
+    conclude: Conclude | None = None
 
 
 class Tell(Protocol):
@@ -72,29 +89,44 @@ def run_workload(
     boot = progress.Boot()
     parts: list[Internals] = []
     done: list[Measurement] = []
-    with RLM(config, on_stage=boot.tell, shared_text=wish.shared_text) as rlm:
-        document["run_directory"] = rlm.run_directory and shown_path(rlm.run_directory)
-        try:
-            with progress.shown(terminal, "starting the engine") as show:
-                boot.show = show
+    rlm = RLM(config, on_stage=boot.tell, shared_text=wish.shared_text)
+    document["run_directory"] = rlm.run_directory and shown_path(rlm.run_directory)
+    try:
+        with rlm, progress.shown(terminal, "starting the engine") as show:
+            boot.show = show
 
-                async def work(session: AsyncRLM) -> None:
-                    parts.append(await session.internals())
-                    await measure(session, _Teller(wish.what, done, show))
+            async def work(session: AsyncRLM) -> None:
+                parts.append(await session.internals())
+                await measure(session, _Teller(wish.what, done, show))
 
-                rlm.call(work)
-        finally:
-            # What was measured before an interrupt is shown and written all the same.
-            if done:
-                made = report(wish.benchmark, done, parts[0], config_digest(config))
-                document |= made.document()
-                # Written before shown: whoever reads the output may be gone.
-                files = results.write(made, wish.out or rlm.run_directory, terminal)
-                document["files"] = [shown_path(file) for file in files]
-                results.show(made, terminal)
-                if files:
-                    terminal.hint("written: " + ", ".join(shown_path(file) for file in files))
+            rlm.call(work)
+    finally:
+        # What was measured before an interrupt is shown and written all the same.
+        if done:
+            shown, is_of_run = _concluded(wish, done[0], rlm.run_directory)
+            made = report(wish.benchmark, shown, parts[0], config_digest(config))
+            document |= made.document()
+            # Written before shown: whoever reads the output may be gone.
+            folder = wish.out or rlm.run_directory
+            files = results.write(made, folder, terminal)
+            if is_of_run and folder is not None:
+                files += reporting.draw(made, shown, folder, terminal)
+            document["files"] = [shown_path(file) for file in files]
+            results.show(made, terminal)
+            if files:
+                terminal.hint("written: " + ", ".join(shown_path(file) for file in files))
     return DONE
+
+
+class _Concluded(NamedTuple):
+    measurements: Sequence[Measurement]
+    is_of_run: bool
+
+
+def _concluded(wish: Wish, measured: Measurement, run: Path | None) -> _Concluded:
+    if wish.conclude is None or run is None:
+        return _Concluded((measured,), is_of_run=False)
+    return _Concluded(wish.conclude(measured, RunLog.load(run)), is_of_run=True)
 
 
 class _Teller:

@@ -103,12 +103,7 @@ class QuestionLikelihood:
         """
         scores: list[float | LimitExceeded | None] = [self.known(d) for d in documents]
         missing = [i for i, score in enumerate(scores) if score is None]
-        layout = self._asker.layout
-        calls = []
-        for document in (documents[i] for i in missing):
-            scored = layout.scored(layout.prompt(task=TAIL, document=document), self._question_ids)
-            span = Span(scored.start, scored.end)
-            calls.append(self._call(scored.prompt, document, label, span))
+        calls = [self.score_call(documents[i], label) for i in missing]
         outcomes = await self._asker.scheduler.run_all(self._asker.job, calls)
         for i, outcome in zip(missing, outcomes, strict=True):
             scores[i] = outcome if isinstance(outcome, LimitExceeded) else _total(outcome)
@@ -127,12 +122,18 @@ class QuestionLikelihood:
         computes, which for long documents costs time and gigabytes of memory. A limit of the tree
         that refuses some is left for `scores` to meet.
         """
-        layout = self._asker.layout
-        calls = [
-            self._call(layout.prompt(task=TAIL, document=document), document, label)
-            for document in documents
-        ]
+        calls = [self.read_call(document, label) for document in documents]
         await self._asker.scheduler.run_all(self._asker.job, calls)
+
+    def score_call(self, document: Document | None, label: str) -> Call:
+        """The call that scores the question behind a text."""
+        layout = self._asker.layout
+        scored = layout.scored(layout.prompt(task=TAIL, document=document), self._question_ids)
+        return self._call(scored.prompt, document, label, Span(scored.start, scored.end))
+
+    def read_call(self, document: Document, label: str) -> Call:
+        """The call that computes a document, and scores nothing."""
+        return self._call(self._asker.layout.prompt(task=TAIL, document=document), document, label)
 
     def _call(
         self, prompt: Prompt, document: Document | None, label: str, score: Span | None = None

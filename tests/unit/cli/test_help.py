@@ -27,6 +27,8 @@ VERBS = {
     "bench": apps.rlm_bench,
     "bench-run": apps.rlm_bench,
     "bench-run-qa": apps.rlm_bench,
+    "bench-run-needle": apps.rlm_bench,
+    "bench-run-many_questions": apps.rlm_bench,
     "bench-ttft": apps.rlm_bench,
     "bench-report": apps.rlm_bench,
     "bench-explain": apps.rlm_bench,
@@ -40,7 +42,8 @@ def help_of(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
     def read(verb: str) -> str:
         capsys.readouterr()
-        assert VERBS[verb]([*verb.split("-")[1:], "--help"]) == 0
+        arguments = [word.replace("_", "-") for word in verb.split("-")[1:]]
+        assert VERBS[verb]([*arguments, "--help"]) == 0
         return capsys.readouterr().out
 
     return read
@@ -51,7 +54,7 @@ def test_help_is_as_committed(verb: str, help_of: object) -> None:
     path = GOLDEN / f"{verb}.txt"
     assert callable(help_of)
     now, committed = help_of(verb), path.read_text()
-    command = f"{verb.replace('bench', 'rlm bench', 1).replace('-', ' ')} --help"
+    command = f"{verb.replace('bench', 'rlm bench', 1).replace('-', ' ').replace('_', '-')} --help"
     command = command.replace("rlm bench", "rlm-bench")
     diff = difflib.unified_diff(
         committed.splitlines(), now.splitlines(), "committed", "now", lineterm="", n=1
