@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from rlm_runtime.api import RLM, AsyncRLM
 from rlm_runtime.cli import progress
 from rlm_runtime.cli.findings import Finding, Level, problem
 from rlm_runtime.cli.first_use import get_ready
 from rlm_runtime.cli.model_shape import mixed_layers
-from rlm_runtime.cli.terminal import Terminal, count
+from rlm_runtime.cli.terminal import Terminal, count, seconds
 from rlm_runtime.config import Config
 from rlm_runtime.engine import model_files
 from rlm_runtime.engine.base import EngineInfo
@@ -31,29 +33,47 @@ def probe(config: Config, terminal: Terminal) -> list[Finding]:
         get_ready(config, terminal)
         with RLM(config, on_stage=boot.tell) as rlm, progress.shown(terminal, "booting") as show:
             boot.show = show
-            info, result = rlm.call(lambda session: _probe(session, show))
+            info, result, boot_s = rlm.call(lambda session: _probe(session, show))
         mixed = mixed_layers(model_files.resolve(config.model).path)
     except RLMError as err:
         return [problem("engine", err)]
-    return list(findings(info, result, mixed))
+    return list(findings(info, result, mixed, boot_s))
 
 
-async def _probe(session: AsyncRLM, show: progress.Show) -> tuple[EngineInfo, CacheProbe]:
+class _Probed(NamedTuple):
+    info: EngineInfo
+    result: CacheProbe
+    boot_s: float
+
+
+async def _probe(session: AsyncRLM, show: progress.Show) -> _Probed:
+    began_s = time.monotonic()
     parts = await session.internals()
+    boot_s = time.monotonic() - began_s
     show(progress.State("trying the prefix cache"))
-    return parts.engine.info, await probe_cache(parts.engine, session.layout.shared_ids)
+    result = await probe_cache(parts.engine, session.layout.shared_ids)
+    return _Probed(parts.engine.info, result, boot_s)
 
 
-def findings(info: EngineInfo, result: CacheProbe, mixed: tuple[str, ...]) -> Iterator[Finding]:
+def findings(
+    info: EngineInfo, result: CacheProbe, mixed: tuple[str, ...], boot_s: float
+) -> Iterator[Finding]:
     """What a probe means.
 
     Args:
         info: Of the engine that was probed.
         result: What it did.
         mixed: Kinds of the model's layers beside full attention.
+        boot_s: How long the boot took.
     """
-    facts = {"backend": info.backend, "kv_tokens": info.kv_tokens, "window_tokens": info.window}
-    what = f"engine: {info.backend} boots, {count(info.kv_tokens, 'token')} of KV cache"
+    facts = {
+        "backend": info.backend,
+        "kv_tokens": info.kv_tokens,
+        "window_tokens": info.window,
+        "boot_s": boot_s,
+    }
+    what = f"engine: {info.backend} boots in {seconds(boot_s)}, "
+    what += f"{count(info.kv_tokens, 'token')} of KV cache"
     yield Finding(name="engine", level="ok", what=what, facts=facts)
     yield _hits(result, mixed)
     if result.step_tokens is not None:
@@ -142,8 +162,20 @@ def _generated(result: CacheProbe) -> Finding:
 
 
 def _scores(result: CacheProbe) -> Finding:
-    facts = {"score_gap_nats": result.score_gap}
+    facts = {
+        "score_gap_nats": result.score_gap,
+        "scored_cached_tokens": result.scored_cached_tokens,
+    }
     what = f"log-probabilities: {result.score_gap:.2f} nats apart with and without the cache"
+    if result.step_tokens is not None and not result.scored_cached_tokens:
+        return Finding(
+            name="scores",
+            level="warning",
+            what="log-probabilities: a scored prompt takes nothing from the cache, so `search` "
+            "computes each text again for each question.",
+            remedy="Use another version of vLLM.",
+            facts=facts,
+        )
     if result.score_gap <= MAX_SCORE_GAP:
         return Finding(name="scores", level="ok", what=what, facts=facts)
     return Finding(

@@ -24,6 +24,9 @@ GENERATED_TOKENS = 128
 
 SCORED_TOKENS = 8
 
+SCORED_BEHIND_TOKENS = 256
+"""Least length of the cached beginning behind which they stand; whole steps of the cache."""
+
 
 @dataclass(frozen=True, slots=True)
 class CacheProbe:
@@ -38,8 +41,10 @@ class CacheProbe:
         shared_cached_tokens: What a second task behind it took from the cache.
         generated_cached_tokens: What a next turn took from the cache of the answer before it;
             `None` where the step is too long to see it.
-        score_gap: Difference, in nats, of the log-probability of the same tokens once behind a
-            cached beginning and once without the cache.
+        scored_cached_tokens: What a scored prompt took from the cache; 0 where the engine had to
+            compute it whole after all.
+        score_gap: Difference, in nats, of the log-probability of the same tokens in that prompt and
+            without the cache.
     """
 
     repeated_tokens: int
@@ -48,6 +53,7 @@ class CacheProbe:
     shared_tokens: int
     shared_cached_tokens: int
     generated_cached_tokens: int | None
+    scored_cached_tokens: int
     score_gap: float
 
     @property
@@ -60,6 +66,11 @@ class _Answer(NamedTuple):
     ids: tuple[int, ...]
     facts: RequestFacts
     logprobs: tuple[float, ...] | None
+
+
+class _Scores(NamedTuple):
+    cached_tokens: int
+    gap: float
 
 
 async def probe_cache(engine: Engine, shared_ids: tuple[int, ...], seed: int = 0) -> CacheProbe:
@@ -96,6 +107,7 @@ class _Prober:
         step = await self._step(prompt) if repeated else None
         await self._send(shared_ids + self._fresh(1))
         shared = (await self._send(shared_ids + self._fresh(1))).facts.cached_tokens
+        scored, gap = await self._scores(prompt, step or info.block_size)
         return CacheProbe(
             repeated_tokens=len(prompt),
             repeated_cached_tokens=repeated,
@@ -103,7 +115,8 @@ class _Prober:
             shared_tokens=len(shared_ids),
             shared_cached_tokens=shared,
             generated_cached_tokens=await self._generated(step),
-            score_gap=await self._score_gap(prompt),
+            scored_cached_tokens=scored,
+            score_gap=gap,
         )
 
     async def _step(self, prompt: tuple[int, ...]) -> int | None:
@@ -129,19 +142,24 @@ class _Prober:
         turn = await self._send(prompt + answer.ids + self._fresh(1))
         return max(0, turn.facts.cached_tokens - len(prompt))
 
-    async def _score_gap(self, cached: tuple[int, ...]) -> float:
-        scored = cached[: self._engine.info.block_size * 8] + self._fresh(SCORED_TOKENS)
+    async def _scores(self, cached: tuple[int, ...], step: int) -> _Scores:
+        steps = -(-SCORED_BEHIND_TOKENS // step)
+        # One token more than the cache holds: the first scored one needs the state that the token
+        # before it leaves, so that one has to be computed, or all of the prompt will be.
+        scored = cached[: steps * step] + self._fresh(1 + SCORED_TOKENS)
         span = Span(len(scored) - SCORED_TOKENS, len(scored))
-        sums = []
+        sums, cached_tokens = [], 0
         for read_cache in (True, False):
             answer = await self._send(scored, score=span, read_cache=read_cache)
+            if answer.facts.runs == 1:
+                cached_tokens += answer.facts.cached_tokens
             if answer.logprobs is None:
                 raise EngineError(
                     "The engine gave no log-probabilities of a prompt.",
                     "`search` needs them: use vLLM, or a version of it that has prompt_logprobs.",
                 )
             sums.append(sum(answer.logprobs))
-        return abs(sums[0] - sums[1])
+        return _Scores(cached_tokens, abs(sums[0] - sums[1]))
 
     async def _send(
         self,

@@ -17,4 +17,6 @@ async def test_this_engine_caches_the_default_model_block_by_block(parts: Intern
     assert probed.repeated_cached_tokens == (probed.repeated_tokens - 1) // block * block
     assert probed.shared_cached_tokens == len(parts.layout.shared_ids)
     assert probed.generated_cached_tokens == block
+    # Without this both numbers would come from a prompt that was computed whole.
+    assert probed.scored_cached_tokens == 256
     assert probed.score_gap < 1.0

@@ -25,14 +25,16 @@ def found(mixed: tuple[str, ...] = (), **changed: Any) -> dict[str, Finding]:
         "shared_tokens": 1216,
         "shared_cached_tokens": 1216,
         "generated_cached_tokens": 32,
+        "scored_cached_tokens": 256,
         "score_gap": 0.1,
     }
-    return {f.name: f for f in findings(INFO, CacheProbe(**fields | changed), mixed)}
+    return {f.name: f for f in findings(INFO, CacheProbe(**fields | changed), mixed, 12.4)}
 
 
 def test_an_engine_that_caches_is_well() -> None:
     told = found()
     assert {finding.level for finding in told.values()} == {"ok"}
+    assert "boots in 12 s" in told["engine"].what
     assert "2,016" in told["prefix_cache"].what
     assert "steps of 32 tokens" in told["cache_step"].what
     assert "1,216 of its 1,216 tokens" in told["shared_prefix_cached"].what
@@ -71,6 +73,13 @@ def test_uncached_answers_are_a_warning(tokens: int | None, level: str) -> None:
 @pytest.mark.parametrize(("gap", "level"), [(0.4, "ok"), (9.0, "problem")])
 def test_scores_that_the_cache_changes_are_a_problem(gap: float, level: str) -> None:
     assert found(score_gap=gap)["scores"].level == level
+
+
+def test_scored_prompts_that_are_computed_whole_are_a_warning() -> None:
+    told = found(scored_cached_tokens=0, score_gap=0.0)
+    assert told["scores"].level == "warning"
+    nothing = found(repeated_cached_tokens=0, step_tokens=None, scored_cached_tokens=0)
+    assert nothing["scores"].level == "ok", "said of the whole cache already"
 
 
 @pytest.mark.parametrize(

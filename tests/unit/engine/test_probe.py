@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,6 +57,15 @@ class CachingEngine(FakeEngine):
             self.known |= {tuple(ids[:n]) for n in range(self.step, len(ids) + 1, self.step)}
 
 
+class RerunningEngine(CachingEngine):
+    """Computes each scored prompt once more without the cache, and counts both runs."""
+
+    def facts(self, request: GenerateRequest) -> RequestFacts:
+        facts = super().facts(request)
+        is_again = request.score is not None and request.read_cache
+        return replace(facts, runs=2) if is_again else facts
+
+
 async def test_an_engine_that_caches_blocks_is_seen_through() -> None:
     assert await probe_cache(CachingEngine(), SHARED) == CacheProbe(
         repeated_tokens=2048,
@@ -65,6 +74,7 @@ async def test_an_engine_that_caches_blocks_is_seen_through() -> None:
         shared_tokens=1216,
         shared_cached_tokens=1216,
         generated_cached_tokens=32,
+        scored_cached_tokens=256,
         score_gap=0.0,
     )
 
@@ -75,6 +85,7 @@ async def test_the_step_is_found_whatever_the_block_size_is(step: int) -> None:
     assert probed.step_tokens == step
     assert probed.shared_cached_tokens == 1216 // step * step
     assert probed.shared_loss_tokens == 1216 % step
+    assert probed.scored_cached_tokens == -(-256 // step) * step
 
 
 async def test_a_model_without_hits_is_seen() -> None:
@@ -99,6 +110,18 @@ async def test_generated_tokens_that_are_not_cached_are_seen() -> None:
 async def test_scores_that_differ_through_the_cache_are_seen() -> None:
     engine = CachingEngine(score=lambda request: -1.0 if request.read_cache else -1.5)
     assert (await probe_cache(engine, SHARED)).score_gap == SCORED_TOKENS * 0.5
+
+
+async def test_scores_are_asked_for_one_token_behind_the_cached_beginning() -> None:
+    # A hit up to the first scored token would have the engine compute all of the prompt again.
+    engine = CachingEngine()
+    probed = await probe_cache(engine, SHARED)
+    spans = [request.score for request in engine.seen if request.score is not None]
+    assert [span.start for span in spans] == [probed.scored_cached_tokens + 1] * 2
+
+
+async def test_a_scored_prompt_that_is_computed_whole_after_all_is_seen() -> None:
+    assert (await probe_cache(RerunningEngine(), SHARED)).scored_cached_tokens == 0
 
 
 async def test_an_engine_without_log_probabilities_is_refused_with_the_remedy() -> None:
