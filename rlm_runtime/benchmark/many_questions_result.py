@@ -9,8 +9,9 @@ from typing import NamedTuple
 from rlm_runtime.benchmark.results import Table
 from rlm_runtime.benchmark.run_tables import maybe_percent
 from rlm_runtime.benchmark.statistics import Estimate, ratio_of_medians
-from rlm_runtime.profiler import Cause, Figures
+from rlm_runtime.profiler import Cause, Figures, Ledger
 from rlm_runtime.profiler.run_log import RunLog
+from rlm_runtime.tracing import CallFinished, EngineStarted
 
 WORKLOAD = "many-questions-v1"
 
@@ -218,7 +219,16 @@ class ManyQuestionsResult:
 
     @staticmethod
     def _of(log: RunLog, one: Pass) -> Figures:
-        return dict(log.agent_figures(one.agent_id))
+        # A pass begins with an empty cache and has to compute all that it needs, whatever the
+        # passes before it computed: what is distinct counts within the pass.
+        own = Ledger(
+            event
+            for event in log.events
+            if isinstance(event, EngineStarted)
+            or (isinstance(event, CallFinished) and event.agent_id == one.agent_id)
+        )
+        redundancy = own.agent_figures(one.agent_id)["prefill_redundancy"]
+        return {**log.agent_figures(one.agent_id), "prefill_redundancy": redundancy}
 
 
 def _ratio(value: float | None, other: float | None) -> float | None:

@@ -176,6 +176,14 @@ def test_figures_of_each_order_are_its_own_calls(recorded: RecordedRun) -> None:
     assert share < 1.0
 
 
+def test_what_a_pass_computed_says_nothing_of_what_the_next_one_needs(
+    recorded: RecordedRun,
+) -> None:
+    figures = recorded_result(recorded).figures()
+    assert figures["prefill_redundancy_document"] == 1.0
+    assert figures["prefill_redundancy_question"] == pytest.approx(148 / 116)
+
+
 def test_what_the_cache_can_hold_is_said(recorded: RecordedRun) -> None:
     result = recorded_result(recorded)
     assert not result.has_room
