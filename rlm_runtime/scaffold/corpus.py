@@ -1,26 +1,36 @@
 """Stored texts as chunks that prompts can hold, kept from one question to the next.
 
 Chunk bounds depend on the text alone, so that a further question finds the same chunks in the
-prefix cache. Nothing of a text is tokenised before it is needed.
+prefix cache. Nothing of a text is tokenised before it is needed, and what is kept of it is bounded:
+what was used longest ago is forgotten and made again when it is asked for.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rlm_runtime.prompt import Document, Layout
+from rlm_runtime.scaffold import lexical
+from rlm_runtime.scaffold.lexical import TextIndex
 from rlm_runtime.scaffold.likelihood import QuestionLikelihood
+from rlm_runtime.scaffold.recent import Recent
 from rlm_runtime.store import Chunk, ContextStore, cut, fit, target_bytes
 from rlm_runtime.types import Ref
 
-if TYPE_CHECKING:
-    import bm25s
+KEPT_CHUNKS = 500_000
+"""Chunk bounds that are kept: 65 MB, the chunks of 1.3 GB of English."""
 
-_TERM = re.compile(r"[^\W_]+")
-_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+KEPT_DOCUMENT_TOKENS = 2_000_000
+"""Tokens of the documents that are kept: 80 MB, which saves a second per MB of text."""
+
+KEPT_INDEX_BYTES = 512 * 2**20
+"""Word indexes that are kept: those of some 800 MB of English."""
+
+Watch = Callable[[int, int], None]
+"""Called between pieces with the bytes that are done and the bytes to do, in the thread that does
+them. It may raise: that ends the work, and what is done of it is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +42,68 @@ class Piece:
     end_byte: int
 
 
+class ReadDocuments:
+    """Digests of the documents that were computed before, and are probably still cached.
+
+    The engine's cache gives up the blocks that were used longest ago, and so does this.
+
+    Args:
+        typical_tokens: What a document weighs whose tokens are not told.
+    """
+
+    def __init__(self, typical_tokens: int) -> None:
+        self._typical_tokens = typical_tokens
+        self._recent: Recent[str, None] = Recent(2**63)
+
+    def bound(self, capacity_tokens: int) -> None:
+        """Tell how many tokens the cache has room for, the shared prefix left out."""
+        self._recent.limit(capacity_tokens)
+
+    def add(self, digest: str, tokens: int | None = None) -> None:
+        """A document was computed, or used again.
+
+        Args:
+            digest: The document's.
+            tokens: What it takes of the cache, with the task and the question behind it.
+        """
+        self._recent.put(digest, None, self._typical_tokens if tokens is None else tokens)
+
+    def clear(self) -> None:
+        """The cache was emptied."""
+        self._recent.clear()
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._recent
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._recent)
+
+
 class Corpus:
-    """The texts of a session, cut into pieces.
+    """The texts of a session, cut into pieces. Any thread may call it.
 
     Args:
         store: Where the texts are.
         layout: Makes documents of pieces.
         chunk_tokens: Target size of a piece.
+
+    Attributes:
+        read: The documents that are probably in the engine's cache.
     """
 
     def __init__(self, store: ContextStore, layout: Layout, chunk_tokens: int) -> None:
         self.store = store
         self.layout = layout
         self.chunk_tokens = chunk_tokens
-        self.read: set[str] = set()
-        """Digests of the documents that were computed before, so probably cached."""
-        self._chunks: dict[str, tuple[Chunk, ...]] = {}
-        self._fitted: dict[Piece, tuple[Piece, ...]] = {}
-        self._documents: dict[Piece, Document] = {}
-        self._index: tuple[tuple[Ref, ...], bm25s.BM25 | None] | None = None
+        self.read = ReadDocuments(chunk_tokens)
+        self._chunks: Recent[str, tuple[Chunk, ...]] = Recent(KEPT_CHUNKS)
+        self._fitted: Recent[Piece, tuple[Piece, ...]] = Recent(KEPT_CHUNKS)
+        self._documents: Recent[Piece, Document] = Recent(KEPT_DOCUMENT_TOKENS)
+        self._indexes: Recent[str, TextIndex] = Recent(KEPT_INDEX_BYTES)
+        self._making_index = threading.Lock()
 
     def pieces(self, refs: Sequence[Ref]) -> tuple[Piece, ...]:
-        """The pieces of texts, in order. The first call reads each text once."""
+        """The pieces of texts, in order. The first call reads each text once, 0.3 s per 100 MB."""
         return tuple(piece for ref in refs for piece in self._pieces_of(ref))
 
     def fitted(self, piece: Piece) -> tuple[Piece, ...]:
@@ -61,11 +111,14 @@ class Corpus:
         known = self._fitted.get(piece)
         if known is not None:
             return known
-        content = self.store.get(piece.ref.name, piece.ref.version).content
-        chunk = Chunk(piece.start_byte, piece.end_byte)
-        parts = fit(content, chunk, self.max_piece_tokens, self.layout.tokenizer.count)
-        fitted = tuple(Piece(piece.ref, part.start, part.end) for part in parts)
-        self._fitted[piece] = fitted
+        if self.document(piece).text_tokens <= self.max_piece_tokens:
+            fitted: tuple[Piece, ...] = (piece,)
+        else:
+            content = self.store.get(piece.ref.name, piece.ref.version).content
+            chunk = Chunk(piece.start_byte, piece.end_byte)
+            parts = fit(content, chunk, self.max_piece_tokens, self.layout.tokenizer.count)
+            fitted = tuple(Piece(piece.ref, part.start, part.end) for part in parts)
+        self._fitted.put(piece, fitted, len(fitted))
         return fitted
 
     @property
@@ -78,30 +131,55 @@ class Corpus:
         return self.store.text(piece.ref, piece.start_byte, piece.end_byte)
 
     def document(self, piece: Piece) -> Document:
-        """A piece as the document of a prompt, encoded once."""
+        """A piece as the document of a prompt. Encodes it, about a second per MB, once."""
         document = self._documents.get(piece)
         if document is None:
             document = QuestionLikelihood.document(self.layout, self.text(piece))
-            self._documents[piece] = document
+            self._documents.put(piece, document, len(document.ids))
         return document
 
-    def bm25(self, refs: Sequence[Ref], question: str) -> list[float]:
+    def documents(self, pieces: Sequence[Piece]) -> tuple[Document, ...]:
+        """The documents of pieces; for a thread, so that the event loop need not encode them."""
+        return tuple(self.document(piece) for piece in pieces)
+
+    def bm25(self, refs: Sequence[Ref], question: str, watch: Watch | None = None) -> list[float]:
         """BM25 score of each piece for a question, in the order of `pieces(refs)`.
 
-        The index of the last texts asked for is kept: a session's questions are mostly about the
-        same ones. Terms are lower-case words; each ideograph is one (Chinese and Japanese have no
-        spaces).
+        The first question about a text indexes it, 5 s per 100 MB; the indexes of the texts asked
+        about lately are kept. Words count by how rare they are in all of `refs` together.
+
+        Args:
+            refs: The texts.
+            question: In words.
+            watch: Told of the bytes that are indexed; can stop it. A later question goes on there.
         """
-        key = tuple(refs)
-        # Read once: questions about other texts may replace it meanwhile, in threads of their own.
-        current = self._index
-        if current is None or current[0] != key:
-            current = self._index = (key, _index([_terms(self.text(p)) for p in self.pieces(refs)]))
-        index = current[1]
-        known = [] if index is None else [t for t in _terms(question) if t in index.vocab_dict]
-        if index is None or not known:
-            return [0.0] * len(self.pieces(refs))
-        return [float(score) for score in index.get_scores(known)]
+        to_do = sum(ref.size_bytes for ref in refs)
+        indexes: list[TextIndex] = []
+        done = 0
+        for ref in refs:
+            indexes.append(self._index(ref, watch, done, to_do))
+            done += ref.size_bytes
+        return lexical.scores(indexes, question)
+
+    def _index(self, ref: Ref, watch: Watch | None, done: int, to_do: int) -> TextIndex:
+        pieces = self._pieces_of(ref)
+        with self._making_index:
+            index = self._indexes.get(ref.digest)
+            if index is None:  # an empty one is false
+                index = TextIndex()
+            self._indexes.put(ref.digest, index, index.size_bytes)
+        try:
+            while True:
+                with index.lock:
+                    position = len(index)
+                    if position == len(pieces):
+                        index.seal()
+                        return index
+                    index.add(self.text(pieces[position]))
+                if watch is not None:
+                    watch(done + pieces[position].end_byte, to_do)
+        finally:
+            self._indexes.put(ref.digest, index, index.size_bytes)
 
     def _pieces_of(self, ref: Ref) -> tuple[Piece, ...]:
         chunks = self._chunks.get(ref.digest)
@@ -109,27 +187,5 @@ class Corpus:
             content = self.store.get(ref.name, ref.version).content
             count = self.layout.tokenizer.count
             chunks = cut(content, target_bytes(content, self.chunk_tokens, count))
-            self._chunks[ref.digest] = chunks
+            self._chunks.put(ref.digest, chunks, len(chunks))
         return tuple(Piece(ref, chunk.start, chunk.end) for chunk in chunks)
-
-
-def _index(texts: Sequence[Sequence[str]]) -> bm25s.BM25 | None:
-    """`None` where there is not one word to index."""
-    if not any(texts):
-        return None
-    # Late: bm25s brings numba, which must not be in the process before vLLM has booted.
-    import bm25s
-
-    index = bm25s.BM25()
-    index.index(texts, show_progress=False)
-    return index
-
-
-def _terms(text: str) -> list[str]:
-    terms: list[str] = []
-    for word in _TERM.findall(text.lower()):
-        if _CJK.search(word):
-            terms.extend(word)
-        else:
-            terms.append(word)
-    return terms
