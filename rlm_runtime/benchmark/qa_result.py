@@ -1,11 +1,13 @@
-"""What the `qa` workload measured: ranks of the right passage, kind by kind."""
+"""What the `qa` workload measured: ranks of the right passage, kind by kind, arm by arm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
+from rlm_runtime.benchmark.arms import Arm
+from rlm_runtime.benchmark.arms_result import ArmCase, ArmRows
 from rlm_runtime.benchmark.results import Table
 from rlm_runtime.profiler import Figures
 
@@ -15,38 +17,19 @@ LIFTS = (4.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0, 25.0)
 """Thresholds that are shown for choosing `search.not_found_below_z` and `certain_above_z`."""
 
 
-class CaseResult(msgspec.Struct, frozen=True):
-    """One question.
+class QaCase(ArmCase, frozen=True, kw_only=True):
+    """One question, answered by one arm.
 
     Attributes:
-        id: The case's.
-        kind: The case's.
-        chunk_rank_bm25: Place of the right chunk (the later one of two) by BM25, from 1.
+        chunk_rank_bm25: Of the arm `both`: place of the right chunk (the later one of two) by
+            BM25, from 1.
         chunk_rank_ranking: The same by likelihood.
         chunk_rank_both: The same by both, the recipe's order.
-        sentence_rank: Place of the right sentence among those of the best chunks.
-        is_right: The quoted sentence holds the expected string.
-        found: The recipe says that it found something.
-        is_uncertain: And is not sure.
-        lift: Of the best sentence, nats.
-        computed_tokens: Prompt tokens that the engine computed for the question.
-        wall_s: Its time.
-        answer: The sentence.
     """
 
-    id: str
-    kind: str
     chunk_rank_bm25: int | None
     chunk_rank_ranking: int | None
     chunk_rank_both: int | None
-    sentence_rank: int | None
-    is_right: bool
-    found: bool
-    is_uncertain: bool
-    lift: float | None
-    computed_tokens: int
-    wall_s: float
-    answer: str
 
 
 class QaResult(msgspec.Struct, frozen=True):
@@ -56,64 +39,75 @@ class QaResult(msgspec.Struct, frozen=True):
         workload: Name and version of the question set.
         half: `tune` or `test`.
         seed: Of the planted sentences' places.
+        arms: Ways in which each question was answered.
         text_digest: Of the text, which differs between Python versions.
         text_tokens: Its length.
         dropped: Cases whose truth does not stand in this text.
-        planned: How many were to be asked.
-        cases: In the order in which they were asked.
+        planned: How many answers were to be had.
+        cases: In the order in which they were had.
     """
 
     workload: str
     half: str
     seed: int
+    arms: tuple[str, ...]
     text_digest: str
     text_tokens: int
     dropped: tuple[str, ...]
     planned: int
-    cases: tuple[CaseResult, ...]
+    cases: tuple[QaCase, ...]
 
     @property
     def name(self) -> str:
         """The measurement's name."""
         return "qa"
 
+    @property
+    def rows(self) -> ArmRows:
+        """The cases, arm by arm."""
+        return ArmRows(self.cases)
+
     def figures(self) -> Figures:
-        """`accuracy` is of the questions that share words with the text."""
-        figures: dict[str, float | int | None] = {"cases": len(self.cases)}
-        for kind in self._kinds():
-            cases = self._of(kind)
-            if kind in UNANSWERABLE:
-                figures[f"not_found_rate_{kind}"] = _share(cases, lambda c: not c.found)
-                continue
-            figures[f"accuracy_{kind}"] = _share(cases, lambda c: c.is_right)
-            figures[f"passage_accuracy_{kind}"] = _share(cases, lambda c: c.sentence_rank == 1)
-        figures["accuracy"] = figures.get("accuracy_shared")
-        figures["passage_accuracy"] = figures.get("passage_accuracy_shared")
-        unanswerable = [c for c in self.cases if c.kind in UNANSWERABLE]
-        figures["not_found_rate"] = _share(unanswerable, lambda c: not c.found)
-        return figures
+        """`accuracy` is of the default arm, and of the questions that share words with the text."""
+        return self.rows.figures()
 
     def detail(self) -> dict[str, object]:
         """Every case."""
         return msgspec.to_builtins(self)  # type: ignore[no-any-return] # a dict, by its type
 
     def tables(self) -> tuple[Table, ...]:
-        """Chunks found, sentences found, and what each threshold would do."""
-        return self._chunks(), self._sentences(), self._thresholds()
+        """Arms, chunks found, sentences found, and what each threshold would do."""
+        rows = self.rows
+        kinds = [(kind, self._of(kind)) for kind in rows.kinds if kind not in UNANSWERABLE]
+        tables = [
+            rows.right_table("Right answers", kinds),
+            rows.differences_table(),
+            rows.passages_table(),
+            rows.certainty_table(),
+            rows.costs_table(),
+        ]
+        if Arm.BOTH in rows.arms:
+            tables += [self._chunks(), self._sentences(), self._thresholds()]
+        return tuple(table for table in tables if table.rows)
 
     def notes(self) -> tuple[str, ...]:
-        """The text and what was left out."""
-        text = f"Text: {self.text_tokens:,} tokens, digest {self.text_digest[:12]}."
-        notes = [text]
+        """The text, what was left out, and what the arms are."""
+        notes = [
+            f"Text: {self.text_tokens:,} tokens, digest {self.text_digest[:12]}. Arms that rank do "
+            "so with every chunk.",
+            "Tokens of an arm are those it would have cost alone; its time is that of questions "
+            "whose calls no other arm had made before. The arm direct sees the beginning of the "
+            "text, as much as fits the window.",
+        ]
         if len(self.cases) < self.planned:
-            notes.append(f"Ended early: {len(self.cases)} of {self.planned} questions were asked.")
+            notes.append(f"Ended early: {len(self.cases)} of {self.planned} answers were had.")
         if self.dropped:
             left_out = f"{len(self.dropped)} cases do not hold for this Python's text: "
             notes.append(left_out + ", ".join(self.dropped) + ".")
         return tuple(notes)
 
     def _chunks(self) -> Table:
-        answerable = [c for c in self.cases if c.kind not in UNANSWERABLE]
+        answerable = [case for case in self._both() if case.is_answerable]
         arms = (
             ("BM25", [c.chunk_rank_bm25 for c in answerable]),
             ("likelihood", [c.chunk_rank_ranking for c in answerable]),
@@ -125,8 +119,8 @@ class QaResult(msgspec.Struct, frozen=True):
 
     def _sentences(self) -> Table:
         rows = []
-        for kind in self._kinds():
-            cases = self._of(kind)
+        for kind in self.rows.kinds:
+            cases = self._both(kind)
             ranks = [c.sentence_rank for c in cases]
             is_open = kind in UNANSWERABLE
             rows.append(
@@ -137,7 +131,7 @@ class QaResult(msgspec.Struct, frozen=True):
                     "-" if is_open else str(_within(ranks, 3)),
                     "-" if is_open else str(_within(ranks, 1)),
                     "-" if is_open else str(sum(c.is_right for c in cases)),
-                    str(sum(c.found and not c.is_uncertain for c in cases)),
+                    str(sum(c.is_certain for c in cases)),
                     str(sum(c.is_uncertain for c in cases)),
                     str(sum(not c.found for c in cases)),
                 )
@@ -153,26 +147,22 @@ class QaResult(msgspec.Struct, frozen=True):
             "uncertain",
             "not found",
         )
-        return Table("The whole way", header, tuple(rows))
+        return Table(f"The whole way of {Arm.BOTH}", header, tuple(rows))
 
     def _thresholds(self) -> Table:
         rows = []
-        for kind in self._kinds():
-            lifts = [c.lift for c in self._of(kind) if c.lift is not None]
+        for kind in self.rows.kinds:
+            lifts = [c.lift for c in self._both(kind) if c.lift is not None]
             rows.append((kind, *(str(sum(lift > at for lift in lifts)) for at in LIFTS)))
         header = ("lift above", *(f"{at:g}" for at in LIFTS))
         return Table("Best sentence's lift, nats", header, tuple(rows))
 
-    def _kinds(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(c.kind for c in self.cases))
+    def _of(self, kind: str) -> list[QaCase]:
+        return [case for case in self.cases if case.kind == kind]
 
-    def _of(self, kind: str) -> list[CaseResult]:
-        return [c for c in self.cases if c.kind == kind]
+    def _both(self, kind: str | None = None) -> list[QaCase]:
+        return [c for c in self.cases if c.arm == Arm.BOTH and kind in (None, c.kind)]
 
 
 def _within(ranks: Sequence[int | None], cut: int) -> int:
     return sum(rank is not None and rank <= cut for rank in ranks)
-
-
-def _share(cases: Sequence[CaseResult], holds: Callable[[CaseResult], bool]) -> float | None:
-    return sum(map(holds, cases)) / len(cases) if cases else None

@@ -53,6 +53,16 @@ OutOption = Annotated[
         show_default="the run directory",
     ),
 ]
+ArmsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--arms",
+        metavar="NAMES",
+        help="Ways to answer, with commas between them: both (the search recipe), ranking (by "
+        "likelihood alone), bm25 (no model), direct (the text cut to the window).",
+        show_default="all",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout, and no progress.")
 ]

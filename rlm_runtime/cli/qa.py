@@ -10,6 +10,7 @@ import typer
 
 from rlm_runtime.cli.command import EXIT_CODES, Command, Document
 from rlm_runtime.cli.options import (
+    ArmsOption,
     ConfigOption,
     JsonOption,
     ModelOption,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 EPILOG = f"""\b
 Examples:
   rlm-bench run qa --cases 12
-  rlm-bench run qa --half test --json
+  rlm-bench run qa --half test --arms both,bm25 --json
 
 {EXIT_CODES}"""
 
@@ -67,6 +68,7 @@ SharedPrefix = Annotated[
 def qa(
     cases: Cases = None,
     half: Which = Half.TUNE,
+    arms: ArmsOption = None,
     seed: Seed = 0,
     shared_prefix: SharedPrefix = None,
     out: OutOption = None,
@@ -78,22 +80,35 @@ def qa(
 ) -> Command:
     """Ask questions about Python's language reference, and count what is found.
 
-    Every chunk is ranked, so that one run shows what word search, the model's likelihood and both
-    together find; then which sentence is quoted, and how sure it is. Kinds of questions apart.
+    Each question is answered in several ways, beside each other. Those that rank do so with every
+    chunk, so that one run shows what word search, the model's likelihood and both together find;
+    then which sentence is quoted, and how sure it is. Kinds of questions apart.
     """
 
     def work(terminal: Terminal, document: Document) -> int:
         # Late: the session with all that it is made of.
         from rlm_runtime.api import AsyncRLM
+        from rlm_runtime.benchmark.arms import Arm, parse_arms
         from rlm_runtime.benchmark.qa import measure
         from rlm_runtime.benchmark.qa_result import QaResult
         from rlm_runtime.cli.workload_run import Tell, Wish, run_workload
 
+        chosen = tuple(Arm) if arms is None else parse_arms(arms)
+
         async def ask(session: AsyncRLM, tell: Tell) -> None:
-            def on_case(so_far: QaResult) -> None:
+            def on_answer(so_far: QaResult) -> None:
                 tell(so_far, len(so_far.cases), so_far.planned)
 
-            await measure(session, half=half.value, seed=seed, cases=cases, on_case=on_case)
+            await measure(
+                await session.internals(),
+                session.config,
+                session.store,
+                half=half.value,
+                seed=seed,
+                arms=chosen,
+                cases=cases,
+                on_answer=on_answer,
+            )
 
         wish = Wish(
             benchmark="qa",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from rlm_runtime.cli import qa
+from rlm_runtime.cli import many_questions, needle, qa
 from rlm_runtime.cli.command import EXIT_CODES
 from rlm_runtime.cli.options import CONTEXT
 
@@ -19,4 +19,6 @@ def app() -> typer.Typer:
         no_args_is_help=False,
     )
     verbs.command("qa", epilog=qa.EPILOG)(qa.qa)
+    verbs.command("needle", epilog=needle.EPILOG)(needle.needle)
+    verbs.command("many-questions", epilog=many_questions.EPILOG)(many_questions.many_questions)
     return verbs

@@ -174,17 +174,7 @@ def needle_document(
     Raises:
         InputError: So many cases can't be made, or do not fit so short a text.
     """
-    if not 1 <= cases <= MAX_CASES:
-        raise InputError(
-            f"{cases} cases of each kind can't be made: there are facts for {MAX_CASES}.",
-            f"Take 1 to {MAX_CASES}.",
-        )
-    least = 2 * cases * _LEAST_TOKENS_A_FACT
-    if tokens < least:
-        raise InputError(
-            f"{2 * cases} facts do not fit a text of {tokens:,} tokens.",
-            f"Take at least {least:,} tokens, or fewer cases.",
-        )
+    check_size(tokens, cases)
     rng = random.Random(f"needle {seed} {tokens}")  # noqa: S311 - makes up facts, guards nothing
     chosen = rng.sample(forms(), 2 * cases)
     hay = haystack(tokens - _planted_tokens(chosen, count_tokens), seed, count_tokens)
@@ -206,6 +196,25 @@ def needle_document(
             if wanted:
                 depths[asked[-1].id] = places[0].start / size
     return NeedleDocument(text, tokens, tuple(needles.values()), decoys, tuple(asked), depths)
+
+
+def check_size(tokens: int, cases: int) -> None:
+    """See whether a document can be made, without making it.
+
+    Raises:
+        InputError: So many cases can't be made, or do not fit so short a text.
+    """
+    if not 1 <= cases <= MAX_CASES:
+        raise InputError(
+            f"{cases} cases of each kind can't be made: there are facts for {MAX_CASES}.",
+            f"Take 1 to {MAX_CASES}.",
+        )
+    least = 2 * cases * _LEAST_TOKENS_A_FACT
+    if tokens < least:
+        raise InputError(
+            f"{2 * cases} facts do not fit a text of {tokens:,} tokens.",
+            f"Take at least {least:,} tokens, or fewer cases.",
+        )
 
 
 def size_label(tokens: int) -> str:

@@ -201,9 +201,7 @@ def asked(case: Case, text: str) -> Asked:
         case: One that holds for the text.
         text: Plants included.
     """
-    wanted = (
-        Wanted(part.answers, tuple(_byte_spans(part.passages, text))) for part in case.parts
-    )
+    wanted = (Wanted(part.answers, tuple(_byte_spans(part.passages, text))) for part in case.parts)
     return Asked(case.id, case.kind, case.question, tuple(wanted))
 
 

@@ -1,0 +1,113 @@
+"""`rlm-bench run qa` and `needle`, on an engine that computes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rlm_runtime.cli import apps
+
+if TYPE_CHECKING:
+    from rlm_runtime.engine.base import GenerateRequest
+    from tests.unit.cli.conftest import Boots, Ended, Rlm
+
+Bench = Callable[..., "Ended"]
+SMALL = ("--tokens", "3000", "--cases", "1")
+
+
+@pytest.fixture
+def bench(
+    home: Path, boots: Boots, model_dir: Path, capsys: pytest.CaptureFixture[str], rlm: Rlm
+) -> Bench:
+    """Runs a workload in this process."""
+    ended_type = type(rlm("--version"))
+
+    def run(*arguments: str | Path) -> Ended:
+        capsys.readouterr()
+        given = ["run", *map(str, arguments), "--model", str(model_dir)]
+        return ended_type(apps.rlm_bench(given), *capsys.readouterr())
+
+    return run
+
+
+def test_needle_shows_its_tables_and_writes_them(bench: Bench, tmp_path: Path) -> None:
+    ended = bench("needle", *SMALL, "--out", tmp_path)
+    assert ended.code == 0
+    assert "3000 shared" in ended.out
+    assert "needle-1, seed 0" in ended.err
+    figures = json.loads((tmp_path / "result.json").read_text())["figures"]
+    assert figures["cases"] == 5
+    assert figures["accuracy_shared_bm25"] == 1
+    assert "| 3000 shared |" in (tmp_path / "result.md").read_text()
+
+
+def test_the_needle_document_is_the_result(bench: Bench, tmp_path: Path) -> None:
+    document = bench("needle", *SMALL, "--arms", "both,bm25", "--json", "--out", tmp_path).document
+    assert document["figures"] == json.loads((tmp_path / "result.json").read_text())["figures"]
+    detail = document["detail"]["needle"]
+    assert (detail["sizes"], detail["arms"]) == (["3000"], ["both", "bm25"])
+    assert {case["arm"] for case in detail["cases"]} == {"both", "bm25"}
+
+
+def test_answers_that_were_had_before_an_interrupt_are_kept(
+    bench: Bench, boots: Boots, tmp_path: Path
+) -> None:
+    def on_request(request: GenerateRequest) -> None:
+        if request.max_tokens > 1:  # the first answer that is generated comes after three others
+            os.kill(os.getpid(), signal.SIGINT)
+
+    boots.on_request = on_request
+    ended = bench("needle", *SMALL, "--out", tmp_path)
+    assert ended.code == 130
+    assert "Ended early" in ended.err
+    document = json.loads((tmp_path / "result.json").read_text())
+    arms = [case["arm"] for case in document["detail"]["needle"]["cases"]]
+    assert arms[:3] == ["both", "ranking", "bm25"]
+    assert len(arms) < 20
+    assert boots.engines[0].is_closed
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("needle", "--tokens", "16q"),
+        ("needle", "--tokens", "2k", "--cases", "5"),
+        ("needle", "--cases", "13"),
+        ("needle", "--arms", "best"),
+        ("qa", "--arms", "best"),
+        ("qa", "--shared-prefix", "no such file"),
+    ],
+)
+def test_what_cannot_be_measured_is_found_before_anything_starts(
+    wrong: tuple[str, ...], bench: Bench, boots: Boots
+) -> None:
+    ended = bench(*wrong)
+    assert ended.code == 2
+    assert ended.err.startswith("error: ")
+    assert boots.engines == []
+
+
+def test_full_is_all_sizes_unless_they_are_named(bench: Bench, tmp_path: Path) -> None:
+    wished = ("--full", "--tokens", "14k", "--arms", "bm25", "--json", "--out", tmp_path)
+    detail = bench("needle", *wished).document["detail"]["needle"]
+    assert (detail["sizes"], detail["cases_per_kind"]) == (["14k"], 10)
+
+
+def test_qa_answers_each_question_by_the_arms_that_were_named(bench: Bench, tmp_path: Path) -> None:
+    wished = ("--cases", "3", "--arms", "bm25", "--json", "--out", tmp_path)
+    document = bench("qa", *wished).document
+    assert document["figures"]["cases"] == 3
+    assert document["figures"]["computed_tokens_per_question_bm25"] == 0
+    assert document["figures"]["accuracy"] is None  # the default arm's
+    assert {case["arm"] for case in document["detail"]["qa"]["cases"]} == {"bm25"}
+
+
+def test_a_workload_has_to_be_named(bench: Bench) -> None:
+    assert apps.rlm_bench(["run"]) == 2
+    assert apps.rlm_bench(["run", "nothing"]) == 2
