@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rlm_runtime.benchmark.arms import DEFAULT
 from rlm_runtime.benchmark.batching_result import SPEED_UPS
 from rlm_runtime.benchmark.paired import difference_of_shares, ratio_of_means
-from rlm_runtime.benchmark.qa_result import UNANSWERABLE
 from rlm_runtime.benchmark.result_file import ResultFile
 from rlm_runtime.benchmark.statistics import Estimate, ratio_of_medians, ratio_of_ratios
 from rlm_runtime.benchmark.ttft_result import RATIOS, Series
@@ -91,12 +91,17 @@ class PairedCases:
         return None
 
     def per_case(self) -> Iterator[PerCase]:
-        """The costs of a case, over the cases that both results have."""
+        """The costs of a case, over the cases that both results have; of several arms, the default.
+
+        Other arms cost something else, and a mean over arms is nobody's.
+        """
         for name in _PER_CASE:
             pairs = [
                 (float(x[name]), float(y[name]))
                 for x, y in self.pairs
-                if isinstance(x.get(name), int | float) and isinstance(y.get(name), int | float)
+                if _is_default(x)
+                and isinstance(x.get(name), int | float)
+                and isinstance(y.get(name), int | float)
             ]
             if pairs:
                 means = [sum(side) / len(pairs) for side in zip(*pairs, strict=True)]
@@ -125,27 +130,54 @@ def _is_not_found(case: Case) -> bool:
     return not case.get("found", True)
 
 
+def _is_certain(case: Case) -> bool:
+    return bool(case.get("found")) and not case.get("is_uncertain")
+
+
+def _is_default(case: Case) -> bool:
+    return case.get("arm") in (None, DEFAULT)
+
+
+def _is_open(case: Case) -> bool:
+    """The right result is that nothing was found."""
+    return str(case.get("kind")).startswith("unanswerable")
+
+
 _QUALITY: tuple[tuple[str, Callable[[Case], bool]], ...] = (
     ("accuracy", _is_right),
     ("passage_accuracy", _has_passage),
+    ("certain_rate", _is_certain),
     ("not_found_rate", _is_not_found),
+    ("false_answer_rate", _is_certain),
 )
+_OF_OPEN = ("not_found_rate", "false_answer_rate")
 
 
 def _selections(prefix: str, rest: str) -> Iterator[Callable[[Case], bool]]:
-    """Which cases a figure may be made of, by what stands behind its name's beginning."""
-    if rest:
-        yield lambda case: rest in _labels(case)
-    elif prefix == "not_found_rate":
-        yield lambda case: case.get("kind") in UNANSWERABLE
-    else:
-        yield lambda case: case.get("kind") == "shared"
-        yield lambda case: True
+    """Which cases a figure may be made of, by what stands behind its name's beginning.
+
+    Behind it may stand a kind, an arm and a size, in this order; without a kind it is the one that
+    is reported first, without an arm the default one.
+    """
+    is_reported = _is_open if prefix in _OF_OPEN else _is_shared
+    yield lambda case: _is_default(case) and is_reported(case) and rest in ("", _size(case))
+    yield lambda case: rest in _labels(case)
+    if not rest:
+        yield _is_default
+
+
+def _is_shared(case: Case) -> bool:
+    return case.get("kind") == "shared"
+
+
+def _size(case: Case) -> str:
+    return str(case.get("size")).lower()
 
 
 def _labels(case: Case) -> tuple[str, ...]:
-    kind, arm = str(case.get("kind")), str(case.get("arm"))
-    return kind, arm, f"{kind}_{arm}"
+    kind, arm, size = str(case.get("kind")), str(case.get("arm")), _size(case)
+    labels = (arm, f"{kind}_{arm}", f"{kind}_{arm}_{size}")
+    return (*labels, kind, f"{kind}_{size}") if _is_default(case) else labels
 
 
 def _is_made_of(pairs: Sequence[tuple[bool, bool]], a: float, b: float) -> bool:

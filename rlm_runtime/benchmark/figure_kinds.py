@@ -47,6 +47,7 @@ _LOWER = (
     "calls_without_facts",
     "calls_computed_twice",
     "ttft_*",
+    "false_answer_rate*",
     "wall_s*",
     "boot_s",
     "engine_busy_s",
@@ -61,6 +62,7 @@ _HIGHER = (
     "*batch_speedup",
     "accuracy*",
     "passage_accuracy*",
+    "certain_rate*",
     "not_found_rate*",
     "saving_*",
 )

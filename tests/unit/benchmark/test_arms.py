@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 CHUNK_TOKENS = 100
+read_once = cache(Tokenizer.from_folder)
 FILLER = "The weather was mild and the days went by as they always do in such a place."
 FACT = "Edith Märlow repaired the lighthouse clock at Farrow Point."
 OTHER = "Tobias Renn sold the harbour bell to a circus."
@@ -56,7 +58,7 @@ class Rig:
     config: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        tokenizer = Tokenizer.from_folder(self.model_dir)
+        tokenizer = read_once(self.model_dir)
         layout = Layout(tokenizer, ChatTemplate.from_folder(self.model_dir, tokenizer), 32)
         self.shared = len(layout.shared_ids)
         self.engine.score = self.score

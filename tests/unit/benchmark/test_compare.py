@@ -128,6 +128,64 @@ def test_a_figure_that_its_cases_do_not_lead_to_has_no_interval(
     assert change == (0.25, None, None)
 
 
+@pytest.fixture
+def needle(qa: Document) -> Document:
+    """Two arms and two sizes; the default arm has every other case right, the other one none."""
+    cases = [
+        case
+        | {"id": f"{size}-{case['id']}", "arm": arm, "size": size}
+        | {"is_right": case["is_right"] and arm == "both", "is_uncertain": size == "1M"}
+        for case in QA_CASES
+        for size in ("16k", "1M")
+        for arm in ("both", "bm25")
+    ]
+    figures = {
+        "accuracy": 0.5,
+        "accuracy_1m": 0.5,
+        "accuracy_paraphrased": 0.5,
+        "accuracy_paraphrased_bm25": 0.0,
+        "accuracy_paraphrased_bm25_16k": 0.0,
+        "certain_rate": 0.5,
+        "certain_rate_1m": 0.0,
+        "false_answer_rate": 0.0,
+    }
+    detail = {"needle": {"workload": "needle-1", "cases": cases}}
+    return qa | {"benchmark": "needle", "figures": figures, "detail": detail}
+
+
+def test_figures_of_arms_and_sizes_have_intervals_over_their_own_cases(
+    needle: Document, tmp_path: Path
+) -> None:
+    b = copy.deepcopy(needle)
+    for case in b["detail"]["needle"]["cases"]:
+        case["is_right"] |= case["arm"] == "bm25"
+        case["is_uncertain"] = False
+    b["figures"] |= {
+        "accuracy_paraphrased_bm25": 1.0,
+        "accuracy_paraphrased_bm25_16k": 1.0,
+        "certain_rate": 1.0,
+        "certain_rate_1m": 1.0,
+    }
+    found = changes(needle, b, tmp_path)
+    for name in needle["figures"]:
+        change = found[name].change
+        assert change is not None
+        assert change.low is not None, name
+    same = ("accuracy", "accuracy_1m", "accuracy_paraphrased", "false_answer_rate")
+    assert {found[name].verdict for name in same} <= {Verdict.UNCLEAR, Verdict.SAME}
+    for name in needle["figures"].keys() - set(same):
+        assert found[name].verdict is Verdict.BETTER
+
+
+def test_costs_of_a_case_are_the_default_arms(needle: Document, tmp_path: Path) -> None:
+    b = copy.deepcopy(needle)
+    for case in b["detail"]["needle"]["cases"]:
+        case["computed_tokens"] *= 1 if case["arm"] == "both" else 100
+    assert changes(needle, b, tmp_path)["computed_tokens_per_case"].change == pytest.approx(
+        (1, 1, 1)
+    )
+
+
 def test_other_cases_give_no_interval(qa: Document, tmp_path: Path) -> None:
     b = copy.deepcopy(qa)
     b["detail"]["qa"]["cases"][0]["id"] = "another"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     from tests.unit.conftest import FakeEngine
 
 SIZE = 3_000
+read_once = cache(Tokenizer.from_folder)
 CONFIG = Config(search=SearchConfig(chunk_tokens=300, max_ranked_tokens=2_000))
 
 
 async def measured(
     engine: FakeEngine, model_dir: Path, on_answer: object = None, **wishes: object
 ) -> NeedleResult:
-    tokenizer = Tokenizer.from_folder(model_dir)
+    tokenizer = read_once(model_dir)
     layout = Layout(tokenizer, ChatTemplate.from_folder(model_dir, tokenizer), 32)
     shared = len(layout.shared_ids)
 
