@@ -130,9 +130,7 @@ class Arms:
         self._ref = ref
         self._exhaustive = exhaustive
         self._direct = Direct(parts, ref)
-        self._corpora = {
-            arm: Corpus(parts.corpus.store, parts.layout, config.chunk_tokens) for arm in Arm
-        }
+        self._corpora = {arm: _corpus(parts, config.chunk_tokens) for arm in Arm}
 
     @property
     def shown_bytes(self) -> int:
@@ -200,6 +198,13 @@ class Arms:
             chunks=found.chunks,
             pieces=found.pieces,
         )
+
+
+def _corpus(parts: Internals, chunk_tokens: int) -> Corpus:
+    """What an arm knows of the text, and has read of it."""
+    corpus = Corpus(parts.corpus.store, parts.layout, chunk_tokens)
+    corpus.read.bound(parts.engine.info.kv_tokens - len(parts.layout.shared_ids))
+    return corpus
 
 
 def _place(passage: Passage) -> ByteSpan:

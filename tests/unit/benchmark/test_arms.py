@@ -16,7 +16,7 @@ from rlm_runtime.benchmark.arms_bm25 import best_sentences
 from rlm_runtime.benchmark.arms_calls import ArmCalls
 from rlm_runtime.benchmark.arms_direct import ANSWER_TOKENS, Direct
 from rlm_runtime.config import SearchConfig
-from rlm_runtime.engine.base import GenerateRequest
+from rlm_runtime.engine.base import GenerateRequest, Span
 from rlm_runtime.errors import InputError
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
 from rlm_runtime.scaffold.corpus import Corpus
@@ -195,6 +195,9 @@ async def test_calls_that_differ_in_what_is_scored_are_not_confused(
     for max_tokens in (1, 2):
         call = Call(prompt=prompt, agent_id=AgentId("a"), label="ask", max_tokens=max_tokens)
         assert len((await rig.calls.run(Job(), call)).ids) == max_tokens
+    for span in (Span(1, 3), Span(1, 4)):
+        call = Call(prompt=prompt, agent_id=AgentId("a"), label="score", score=span)
+        assert len((await rig.calls.run(Job(), call)).logprobs or ()) == span.end - span.start
 
 
 async def test_direct_reads_as_much_as_fits_and_the_question_last(
@@ -245,7 +248,7 @@ async def test_direct_says_in_words_that_it_found_nothing(
 async def test_bm25_gives_bytes_behind_letters_of_several(
     fake_engine: FakeEngine, model_dir: Path
 ) -> None:
-    content = f"Ö{text(FACT)}"
+    content = text(FACT).replace("mild", "müde")
     rig = Rig(fake_engine, model_dir, content)
     best = best_sentences(rig.parts.corpus, rig.ref, QUESTION)[0]
     assert content.encode()[slice(*best.place)].decode() == best.text == FACT

@@ -356,6 +356,9 @@ def test_results_that_were_committed_can_be_compared() -> None:
         ("engine_batch_speedup", Better.HIGHER),
         ("saving_by_reference", Better.HIGHER),
         ("accuracy_planted_direct", Better.HIGHER),
+        ("false_answer_rate_1m", Better.LOWER),
+        ("certain_rate", Better.HIGHER),
+        ("computed_tokens_per_question_bm25", Better.LOWER),
         ("a_figure_of_tomorrow", Better.NEITHER),
     ],
 )

@@ -149,7 +149,11 @@ async def test_figures_stand_for_all_sizes_and_for_each(
             for text, size in zip(result.texts, ("16k", "1M"), strict=True)
         ),
         cases=tuple(
-            msgspec.structs.replace(case, size={"2k": "16k", "4k": "1M"}[case.size], wall_s=2.0)
+            msgspec.structs.replace(
+                case,
+                size={"2k": "16k", "4k": "1M"}[case.size],
+                wall_s=9.0 if case.kind == Kind.SHARED else 2.0,  # which is asked first
+            )
             for case in result.cases
         ),
     )
@@ -158,7 +162,7 @@ async def test_figures_stand_for_all_sizes_and_for_each(
     assert {"accuracy_16k", "accuracy_1m", "accuracy_1m_low", "passage_accuracy_1m"} <= set(figures)
     pooled = [figures[f"accuracy_{size}"] for size in ("16k", "1m")]
     assert figures["accuracy"] == pytest.approx(sum(v or 0 for v in pooled) / 2)
-    assert figures["wall_s_1m"] == pytest.approx(2.0 + result.texts[1].stored_s)
+    assert figures["wall_s_1m"] == pytest.approx(9.0 + result.texts[1].stored_s)
     assert figures["wall_s_per_question_1m"] == 2.0
 
 
