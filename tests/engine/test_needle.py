@@ -1,0 +1,48 @@
+"""Needles in 6,000 tokens, found by the real model, engine and cache."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm_runtime.api import Internals
+from rlm_runtime.benchmark.arms import Arm
+from rlm_runtime.benchmark.needle import measure
+from rlm_runtime.benchmark.workloads.needle import Kind
+from rlm_runtime.config import Config, SearchConfig
+from rlm_runtime.tracing import AnyEvent, CallFinished
+
+pytestmark = [pytest.mark.engine, pytest.mark.anyio]
+
+CONFIG = Config(search=SearchConfig(chunk_tokens=300, passages=1))
+
+
+async def test_facts_are_found_and_no_scored_prompt_is_computed_twice(parts: Internals) -> None:
+    events: list[AnyEvent] = []
+    parts.recorder.subscribe(events.append)
+    store = parts.corpus.store
+
+    result = await measure(
+        parts,
+        CONFIG,
+        lambda text, name: store.put_text(name, text),
+        sizes=(6 << 10,),
+        cases=2,
+        seed=0,
+        arms=(Arm.BOTH, Arm.RANKING, Arm.BM25),
+    )
+
+    cases = {(case.id, case.arm): case for case in result.cases}
+    assert len(cases) == result.planned == 3 * 2 * len(Kind)
+    for case in cases.values():
+        if case.kind == Kind.SHARED:
+            assert case.is_right, case
+            assert case.sentence_rank == 1, case
+        if case.arm == Arm.BM25:
+            assert case.computed_tokens == 0
+        else:
+            # Whichever of the two came first, both are told what it cost.
+            assert case.computed_tokens > 100
+    # Arms that share a question would have sent the same prompts again, which the engine can't
+    # take from its cache, since it then has no log-probabilities of the question's first tokens.
+    calls = [event for event in events if isinstance(event, CallFinished)]
+    assert {call.runs for call in calls} == {1}
