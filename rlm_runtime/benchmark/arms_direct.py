@@ -28,8 +28,8 @@ _MAX_QUESTION_TOKENS = 256
 _MAX_BYTES_PER_TOKEN = 16
 _SPARE_TOKENS = 16
 _NOT_FOUND = re.compile(
-    r"not found|\b(?:does|did|do|is|are|was|were) ?n[o']t (?:\w+ )?"
-    r"(?:say|state|mention|contain|provide|specif|give|tell|includ|answer)|no information",
+    r"not found|no information|\b(?:does|did|do|is|are|was|were) ?n[o']t (?:\w+ )?"
+    r"(?:say|state|mention|contain|provide|specify|specified|give|tell|include|answer)",
     re.IGNORECASE,
 )
 

@@ -43,12 +43,12 @@ _BORDER = re.compile(r"(?<=\.)\n\n(?=[A-Z0-9])")
 _ANY_BORDER = re.compile(r"\n\n(?=\S)")
 """The same for a short text that has few of those."""
 _SYLLABLES = (
-    "bar", "bel", "bro", "cal", "dor", "dra", "fen", "gar", "gol", "hal", "har", "ist", "jor",
+    "bar", "bel", "bro", "cal", "dor", "dra", "fen", "gar", "gol", "hal", "har", "isk", "jor",
     "kal", "kel", "lin", "lom", "mar", "mel", "mir", "nar", "nol", "orm", "osk", "pel", "ran",
-    "ros", "sal", "sel", "tar", "tor", "ulm", "val", "vel", "wen", "wil", "yar", "zan",
+    "ros", "sal", "sel", "tar", "tor", "ulm", "val", "vel", "wen", "wul", "yar", "zan",
 )  # fmt: skip
-_SURNAME_ENDINGS = ("ek", "ssen", "vik", "dahl", "olt")
-_PLACE_ENDINGS = ("mora", "haven", "sund", "gard")
+_SURNAME_ENDINGS = ("ek", "ssen", "vik", "dahl", "holt")
+_PLACE_ENDINGS = ("mora", "haven", "sund", "garth")
 _TRIES = 500
 
 
