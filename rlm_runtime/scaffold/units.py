@@ -30,12 +30,16 @@ _SENTENCE_END = re.compile(
 _NO_SENTENCE_END = re.compile(
     r"(?:\b(?:[A-Z]|e\.g|i\.e|cf|vs|etc|Mr|Mrs|Ms|Dr|St|No|Fig|al)|(?:^|\n)\s*\d{1,3})\.$"
 )
+_LOOK_BACK_CHARS = 40
+"""So far behind a stop is looked for what makes it none; an item's number may be indented."""
 _WORD = re.compile(r"[^\W_]+")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 MIN_UNIT_WORDS = 3
 """Shorter pieces ("Note:", "1.") say nothing alone; they may still be headings."""
 _UNDERLINE = re.compile(r"([=\-~^*#+\"'`:._])\1{2,}\s*$")
-_BULLET = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s+")
+# Its indentation ends with the line: else a text of odd blank lines (U+3000, U+0085) is matched to
+# its end from each of them.
+_BULLET = re.compile(r"[^\S\n]*(?:[-*+•]|\d{1,3}[.)])\s+")
 _CODE_LINE = re.compile(
     r"""^\s*(?:>>>|\.\.\.|[|+][-=|+ ]|[{}\[\]();]+\s*$)   # prompts, table borders, lone brackets
         |[;{}]\s*$|::=|\t|\|.*\|                         # statements, grammars, columns
@@ -169,7 +173,8 @@ def _block_units(
         return
     position = lines[0].start
     for match in _SENTENCE_END.finditer(text, start, end):
-        if match.end() <= position or _NO_SENTENCE_END.search(text, position, match.end()):
+        seen_from = max(position, match.end() - _LOOK_BACK_CHARS)
+        if match.end() <= position or _NO_SENTENCE_END.search(text, seen_from, match.end()):
             continue
         yield from _bounded(text, position, match.end(), own_heading)
         position = match.end()

@@ -115,13 +115,16 @@ def fit(
     """Split a chunk that has too many tokens, by the rule of `cut`; else give it back.
 
     The result depends on the chunk's own bytes only. A single character is never split, however
-    many tokens it has. Costs one tokenisation of the chunk, and of each part that is split.
+    many tokens it has. Costs a tokenisation of the chunk and of its parts, however large it is;
+    where tokens crowd in a place, of that place's parts again.
     """
     size = chunk.end - chunk.start
     text = bytes(data[chunk.start : chunk.end]).decode("utf-8")
-    if len(text) <= 1 or count_tokens(text) <= max_tokens:
+    tokens = 0 if len(text) <= 1 else count_tokens(text)
+    if tokens <= max_tokens:
         return (chunk,)
-    parts = _cut(data, chunk, max(1, size // 2))
+    # Parts may be a quarter larger than they should, and their tokens are not spread evenly.
+    parts = _cut(data, chunk, max(1, min(size // 2, size * max_tokens * 3 // (4 * tokens))))
     return tuple(piece for part in parts for piece in fit(data, part, max_tokens, count_tokens))
 
 

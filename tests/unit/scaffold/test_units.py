@@ -31,6 +31,7 @@ def test_prose_is_quoted_sentence_by_sentence() -> None:
         "See e.g. Chapter nine of the book.",
         "Version 3.11 of Python was released by J. Smith et al. in autumn.",
         "The value is 0.5 at most, vs. 0.7 before.",
+        f"It goes on {'and on ' * 60}until J. Smith et al. Say so.",
     ],
 )
 def test_a_stop_inside_a_sentence_does_not_end_it(sentence: str) -> None:

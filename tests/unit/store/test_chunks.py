@@ -229,6 +229,20 @@ def test_a_character_is_never_split_however_many_tokens_it_has() -> None:
     assert fit(data, Chunk(0, 8), 1, lambda text: 3 * len(text)) == (Chunk(0, 4), Chunk(4, 8))
 
 
+def test_a_large_chunk_is_tokenised_little_more_than_twice() -> None:
+    counted = 0
+
+    def count(text: str) -> int:
+        nonlocal counted
+        counted += len(text)
+        return len(text)
+
+    data = b"one line, " * 20_000
+    parts = fit(data, Chunk(0, len(data)), 1_000, count)
+    assert counted <= 2.1 * len(data)
+    assert len(parts) <= 2 * len(data) / 1_000
+
+
 @pytest.mark.parametrize(("target", "bound"), [(0, 5), (6, 5)])
 def test_impossible_sizes_are_refused(target: int, bound: int) -> None:
     with pytest.raises(InputError, match="at least 1 and at most the bound"):
