@@ -22,6 +22,7 @@ from rlm_runtime.benchmark.needle_result import NeedleCase, NeedleResult, Needle
 from rlm_runtime.benchmark.workloads.needle import (
     Kind,
     NeedleDocument,
+    check_size,
     needle_document,
     size_label,
     workload_name,
@@ -77,6 +78,21 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     return tuple(sorted(sizes))
 
 
+def check(sizes: Sequence[int], cases: int, arms: Sequence[Arm]) -> None:
+    """See whether this can be measured, before anything is started.
+
+    Raises:
+        InputError: A document can't be made, or has no arm.
+    """
+    for size in sizes:
+        check_size(size, cases)
+        if not _arms_for(size, arms):
+            raise InputError(
+                f"The arm {Arm.RANKING} reads every chunk, and has no texts of {size:,} tokens.",
+                f"Take at most {size_label(MAX_RANKING_TOKENS)}, or another arm as well.",
+            )
+
+
 async def measure(
     parts: Internals,
     config: Config,
@@ -101,8 +117,9 @@ async def measure(
         on_answer: Called before the first and after each answer with the result so far.
 
     Raises:
-        InputError: A document can't be made.
+        InputError: As `check`.
     """
+    check(sizes, cases, arms)
     plans = {size: _plan(size, cases, arms, config.search) for size in sizes}
     result = NeedleResult(
         workload=workload_name(),
@@ -157,7 +174,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(size: int, cases: int, arms: Sequence[Arm], search: SearchConfig) -> _Plan:
-    chosen = tuple(arm for arm in arms if arm is not Arm.RANKING or size <= MAX_RANKING_TOKENS)
+    chosen = _arms_for(size, arms)
     answers = cases * len(Kind) * len(chosen)
     reads_all = Arm.RANKING in chosen or size <= search.max_ranked_tokens
     question = search.passages * search.chunk_tokens * _SENTENCE_FACTOR
@@ -167,6 +184,10 @@ def _plan(size: int, cases: int, arms: Sequence[Arm], search: SearchConfig) -> _
         # A certain answer among the first chunks saves the others.
         question += search.max_ranked_tokens // 2
     return _Plan(chosen, answers, size if reads_all else 0, question // len(chosen))
+
+
+def _arms_for(size: int, arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    return tuple(arm for arm in arms if arm is not Arm.RANKING or size <= MAX_RANKING_TOKENS)
 
 
 class _Made(NamedTuple):

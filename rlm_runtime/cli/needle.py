@@ -85,16 +85,14 @@ def needle(
         # Late: the session with all that it is made of.
         from rlm_runtime.api import AsyncRLM
         from rlm_runtime.benchmark.arms import Arm, parse_arms
-        from rlm_runtime.benchmark.needle import NeedleProgress, measure, parse_sizes
+        from rlm_runtime.benchmark.needle import NeedleProgress, check, measure, parse_sizes
         from rlm_runtime.benchmark.needle_result import NeedleResult
-        from rlm_runtime.benchmark.workloads.needle import check_size
         from rlm_runtime.cli.workload_run import Tell, Wish, run_workload
 
         sizes = parse_sizes(tokens or (FULL_SIZES if full else QUICK_SIZES))
         count = cases or (FULL_CASES if full else QUICK_CASES)
         chosen = tuple(Arm) if arms is None else parse_arms(arms)
-        for size in sizes:
-            check_size(size, count)
+        check(sizes, count, chosen)
 
         async def ask(session: AsyncRLM, tell: Tell) -> None:
             def on_answer(so_far: NeedleResult, at: NeedleProgress) -> None:

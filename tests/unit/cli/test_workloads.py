@@ -80,6 +80,7 @@ def test_answers_that_were_had_before_an_interrupt_are_kept(
         ("needle", "--tokens", "2k", "--cases", "5"),
         ("needle", "--cases", "13"),
         ("needle", "--arms", "best"),
+        ("needle", "--arms", "ranking", "--tokens", "1M"),
         ("qa", "--arms", "best"),
         ("qa", "--shared-prefix", "no such file"),
     ],
