@@ -135,6 +135,7 @@ class EngineLife:
         """What stands around a booted engine; its first event."""
         layout, info = self._corpus.layout, engine.info
         self._corpus.read.clear()
+        self._corpus.read.bound(info.kv_tokens - len(layout.shared_ids))
         self._counted = self._counted or Counted()
         self._recorder.emit(
             EngineStarted(

@@ -156,7 +156,7 @@ class NeedleResult(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     def _by_depth(self) -> list[tuple[str, Sequence[NeedleCase]]]:
-        groups = []
+        groups: list[tuple[str, Sequence[NeedleCase]]] = []
         for fifth in range(_FIFTHS):
             cases = [
                 case

@@ -128,6 +128,17 @@ class Job:
         self._stage, self._done, self._total = stage, 0, total
         self._tell()
 
+    def note_step(self, stage: str, done: int, total: int) -> None:
+        """Show work that makes no calls, in whatever unit.
+
+        Raises:
+            LimitExceeded: The tree's `max_seconds` are over.
+        """
+        if anyio.current_time() >= self.deadline:
+            raise self.time_is_up()
+        self._stage, self._done, self._total = stage, done, total
+        self._tell()
+
     def note_queued(self, depth: int) -> None:
         """A call waits for the engine."""
         self._queued += 1

@@ -27,6 +27,7 @@ from rlm_runtime.prompt import Document
 from rlm_runtime.scaffold.corpus import Corpus, Piece
 from rlm_runtime.scaffold.likelihood import Asker, QuestionLikelihood, ScoreMemo
 from rlm_runtime.scaffold.questions import question_parts
+from rlm_runtime.scaffold.thread_watch import ThreadWatch
 from rlm_runtime.scaffold.units import units
 from rlm_runtime.tracing import Recorder, ValueRead
 from rlm_runtime.types import Limits, Ref, StopReason
@@ -212,9 +213,12 @@ class Search:
 
         # Reading and indexing a long text takes seconds of Python: not in the event loop.
         def choose() -> _Choice:
-            return self._choose(refs, questions, exhaustive=exhaustive)
+            return self._choose(refs, questions, ThreadWatch(asker.job), exhaustive=exhaustive)
 
-        choice = await anyio.to_thread.run_sync(choose, abandon_on_cancel=True)
+        try:
+            choice = await anyio.to_thread.run_sync(choose, abandon_on_cancel=True)
+        except LimitExceeded as err:
+            return self._result((), len(self._corpus.pieces(refs)), 0, err.stop_reason)
         parts = [
             _Part(
                 name=text if len(questions) > 1 else "",
@@ -234,9 +238,9 @@ class Search:
         return self._result(parts, len(choice.lexical[0]), len(ranked), stop)
 
     def _choose(
-        self, refs: Sequence[Ref], questions: Sequence[str], *, exhaustive: bool
+        self, refs: Sequence[Ref], questions: Sequence[str], watch: ThreadWatch, *, exhaustive: bool
     ) -> _Choice:
-        lexical = [self._corpus.bm25(refs, question) for question in questions]
+        lexical = [self._corpus.bm25(refs, question, watch.indexing) for question in questions]
         pieces = self._corpus.pieces(refs)
         room = max(1, self._config.max_ranked_tokens // self._corpus.chunk_tokens)
         if exhaustive or len(pieces) <= room:
@@ -246,13 +250,16 @@ class Search:
             orders = [sorted(range(len(pieces)), key=lambda i: (-s[i], i)) for s in lexical]
             picked = list(dict.fromkeys(chain.from_iterable(zip(*orders, strict=True))))[:room]
             rounds = [sorted(picked[:FIRST_LOOK]), sorted(picked[FIRST_LOOK:])]
-        return _Choice(
-            lexical,
-            [
-                [(part, i) for i in places for part in self._corpus.fitted(pieces[i])]
-                for places in rounds
-            ],
-        )
+        to_do = sum(pieces[i].end_byte - pieces[i].start_byte for places in rounds for i in places)
+        done = 0
+        chosen: list[list[tuple[Piece, int]]] = []
+        for places in rounds:
+            chosen.append([])
+            for i in places:
+                chosen[-1] += [(part, i) for part in self._corpus.fitted(pieces[i])]
+                done += pieces[i].end_byte - pieces[i].start_byte
+                watch.encoding(done, to_do)
+        return _Choice(lexical, chosen)
 
     async def _score_without_text(self, parts: Sequence[_Part]) -> StopReason | None:
         for part in parts:
@@ -314,7 +321,7 @@ class Search:
             ranked.add(position)
             part.chunks[piece] = self._ranked_chunk(part, piece, position, outcome)
             if not is_old:
-                self._corpus.read.add(documents[piece].digest)
+                self._corpus.read.add(documents[piece].digest, len(documents[piece].ids))
                 self._note_read(asker, piece, piece.start_byte, piece.end_byte, documents[piece])
         return stop
 
@@ -375,15 +382,15 @@ class Search:
         )
 
     def _candidates(self, piece: Piece) -> Iterator[_Candidate]:
-        store, ref = self._corpus.store, piece.ref
-        lead_start = max(0, piece.start_byte - LEAD_BYTES)
+        own = self._corpus.quotable(piece)
+        lead_start = max(0, own.start_byte - LEAD_BYTES)
         # A character cut by the lead's start is left out; nothing of the lead is quoted.
-        lead = store.slice(ref, lead_start, piece.start_byte).decode("utf-8", "ignore")
-        text = lead + self._corpus.text(piece)
-        for unit in units(text):
-            if unit.start < len(lead):
-                continue
-            start = piece.start_byte + len(text[len(lead) : unit.start].encode())
+        lead = self._corpus.store.slice(own.ref, lead_start, own.start_byte).decode(
+            "utf-8", "ignore"
+        )
+        text = lead + self._corpus.text(own)
+        for unit in units(text, len(lead)):
+            start = own.start_byte + len(text[len(lead) : unit.start].encode())
             words = text[unit.start : unit.end]
             heading = "" if unit.heading is None else text[slice(*unit.heading)]
             shown = f"{heading}\n{words}" if heading else words

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from rlm_runtime.config import SearchConfig
 from rlm_runtime.engine.base import GenerateRequest
 from rlm_runtime.errors import EngineError
 from rlm_runtime.prompt import ChatTemplate, Document, Layout, Tokenizer
+from rlm_runtime.scaffold import thread_watch
 from rlm_runtime.scaffold.corpus import Corpus, Piece
 from rlm_runtime.scaffold.likelihood import Asker, ScoreMemo
 from rlm_runtime.scaffold.recipes.search import FIRST_LOOK, Search, SearchResult
-from rlm_runtime.scheduler import Job, Scheduler
+from rlm_runtime.scheduler import Job, Progress, Scheduler
 from rlm_runtime.store import ContextStore
 from rlm_runtime.tracing import AnyEvent, CallFinished, Recorder, ValueRead
 from rlm_runtime.types import AgentId, Limits, StopReason
@@ -64,8 +69,9 @@ class Bench:
         question: str = QUESTION,
         limits: Limits | None = None,
         exhaustive: bool = False,
+        on_progress: Callable[[Progress], None] | None = None,
     ) -> SearchResult:
-        asker = Asker(self.scheduler, self.layout, Job(limits), AgentId("a1"))
+        asker = Asker(self.scheduler, self.layout, Job(limits, on_progress), AgentId("a1"))
         kv_tokens = self.engine.info.kv_tokens
         search = Search(self.corpus, self.config, self.recorder, kv_tokens, self.memo)
         refs = [self.store.get(name).ref for name in names]
@@ -245,6 +251,49 @@ async def test_a_limit_ends_the_search_with_what_is_done(bench: Bench, calls: in
     assert result.stop_reason is StopReason.BUDGET_CALLS
     assert len(bench.engine.seen) == calls
     assert result.ranked <= calls
+
+
+async def test_indexing_a_long_text_is_shown_and_ends_with_the_trees_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread_watch, "EVERY_BYTES", 500)
+    bench.store.put_text("report", paragraphs(40, fact_at=5))
+    seen: list[Progress] = []
+    await bench.ask("report", on_progress=seen.append)
+    stages = [progress.stage for progress in seen]
+    assert stages.index("indexing words, MB") < stages.index("encoding chunks, MB")
+    assert "ranking chunks" in stages
+
+    bench.store.put_text("other", paragraphs(41, fact_at=5))
+    requests = len(bench.engine.seen)
+    result = await bench.ask("other", limits=Limits(max_seconds=1e-9))
+    assert result.stop_reason is StopReason.BUDGET_SECONDS
+    assert not result.found
+    assert result.pieces > result.ranked == 0
+    assert len(bench.engine.seen) == requests
+
+
+async def test_cancelling_a_question_ends_the_indexing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread_watch, "EVERY_BYTES", 1)
+    bench.store.put_text("report", paragraphs(40, fact_at=5))
+    stopped = threading.Event()
+    indexed = bench.corpus.bm25
+
+    def bm25(*arguments: Any) -> list[float]:
+        try:
+            return indexed(*arguments)
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+
+    monkeypatch.setattr(bench.corpus, "bm25", bm25)
+    with anyio.CancelScope() as scope:
+        await bench.ask("report", on_progress=lambda _: scope.cancel())
+    assert scope.cancelled_caught
+    assert await anyio.to_thread.run_sync(stopped.wait, 30)
+    assert not bench.engine.seen
 
 
 async def test_what_enters_a_prompt_is_recorded_as_read(bench: Bench) -> None:
