@@ -220,7 +220,7 @@ async def test_pairs_are_cold_and_warm_alternately_first(rig: Rig) -> None:
 async def test_a_reset_makes_the_session_forget_which_documents_were_read(rig: Rig) -> None:
     rig.parts.corpus.read.add("a document")
     await pairs(rig.parts, 1)
-    assert rig.parts.corpus.read == set()
+    assert "a document" not in rig.parts.corpus.read
 
 
 async def test_less_than_one_sample_is_refused_before_anything_is_sent(rig: Rig) -> None:
