@@ -16,6 +16,7 @@ from rlm_runtime.scaffold import lexical
 from rlm_runtime.scaffold.lexical import TextIndex
 from rlm_runtime.scaffold.likelihood import QuestionLikelihood
 from rlm_runtime.scaffold.recent import Recent
+from rlm_runtime.scaffold.units import MAX_UNIT_CHARS, seam
 from rlm_runtime.store import Chunk, ContextStore, cut, fit, target_bytes
 from rlm_runtime.types import Ref
 
@@ -27,6 +28,10 @@ KEPT_DOCUMENT_TOKENS = 2_000_000
 
 KEPT_INDEX_BYTES = 512 * 2**20
 """Word indexes that are kept: those of some 800 MB of English."""
+
+SEAM_BYTES = 4 * MAX_UNIT_CHARS
+"""What is looked at on both sides of a border between chunks: holds any unit across it, in any
+script."""
 
 Watch = Callable[[int, int], None]
 """Called between pieces with the bytes that are done and the bytes to do, in the thread that does
@@ -130,6 +135,19 @@ class Corpus:
         """A piece's own words."""
         return self.store.text(piece.ref, piece.start_byte, piece.end_byte)
 
+    def quotable(self, piece: Piece) -> Piece:
+        """The bytes whose units are quoted for a piece, so that no border cuts a sentence.
+
+        A unit belongs to the piece in which it begins. The pieces of a text together are quoted
+        without a gap. Depends on what is around the piece's two ends only.
+
+        Returns:
+            From the end of the unit that stands across the piece's start to the end of the one
+            that stands across its end; empty where that is one and the same.
+        """
+        start, end = (self._seam(piece.ref, at) for at in (piece.start_byte, piece.end_byte))
+        return Piece(piece.ref, start, max(start, end))
+
     def document(self, piece: Piece) -> Document:
         """A piece as the document of a prompt. Encodes it, about a second per MB, once."""
         document = self._documents.get(piece)
@@ -180,6 +198,13 @@ class Corpus:
                     watch(done + pieces[position].end_byte, to_do)
         finally:
             self._indexes.put(ref.digest, index, index.size_bytes)
+
+    def _seam(self, ref: Ref, border: int) -> int:
+        begin, end = max(0, border - SEAM_BYTES), min(ref.size_bytes, border + SEAM_BYTES)
+        # The characters that its ends cut are left out.
+        before = self.store.slice(ref, begin, border).decode("utf-8", "ignore")
+        around = before + self.store.slice(ref, border, end).decode("utf-8", "ignore")
+        return border + len(around[len(before) : seam(around, len(before))].encode())
 
     def _pieces_of(self, ref: Ref) -> tuple[Piece, ...]:
         chunks = self._chunks.get(ref.digest)

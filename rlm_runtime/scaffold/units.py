@@ -72,12 +72,18 @@ class _Line:
     is_title: bool
 
 
-def units(text: str) -> tuple[Unit, ...]:
-    """All units of `text`, in order, without overlap; white space between them is left out."""
+def units(text: str, start: int = 0) -> tuple[Unit, ...]:
+    """The units of a text, in order, without overlap; white space between them is left out.
+
+    Args:
+        text: Any text.
+        start: Where the units begin. What stands in front gives headings only, and of a unit that
+            stands across it the part behind is left.
+    """
     found: list[Unit] = []
     headings: list[_Line] = []
-    for start, end in _blocks(text):
-        lines = _lines(text, start, end)
+    for block_start, block_end in _blocks(text):
+        lines = _lines(text, block_start, block_end)
         title = _title(text, lines)
         if title is not None:
             headings = [title]
@@ -85,12 +91,37 @@ def units(text: str) -> tuple[Unit, ...]:
         indent = lines[0].indent
         headings = [h for h in headings if h.is_title or h.indent < indent]
         heading = (headings[-1].start, headings[-1].end) if headings else None
-        found.extend(u for u in _block_units(text, start, end, lines, heading) if _says(text, u))
+        if block_end > start:
+            block = _block_units(text, block_start, block_end, lines, heading)
+            behind = (_behind(text, unit, start) for unit in block if unit.end > start)
+            found.extend(unit for unit in behind if _says(text, unit))
         if lines[-1].end - lines[-1].start <= MAX_HEADING_CHARS and not _ends_prose(
             text, lines[-1]
         ):
             headings.append(lines[-1])
     return tuple(found)
+
+
+def seam(text: str, border: int) -> int:
+    """Where the unit that stands across a border between chunks ends: it belongs to the first.
+
+    Args:
+        text: What is around the border, at least `MAX_UNIT_CHARS` behind it.
+        border: A position in it.
+
+    Returns:
+        The border itself where no unit stands across it.
+    """
+    across = (unit.end for unit in units(text) if unit.start < border < unit.end)
+    return next(across, border)
+
+
+def _behind(text: str, unit: Unit, start: int) -> Unit:
+    if unit.start >= start:
+        return unit
+    while text[start].isspace():
+        start += 1
+    return Unit(start, unit.end, unit.heading)
 
 
 def _says(text: str, unit: Unit) -> bool:

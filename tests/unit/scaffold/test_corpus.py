@@ -10,9 +10,10 @@ import pytest
 
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
 from rlm_runtime.scaffold import corpus as corpus_module
-from rlm_runtime.scaffold.corpus import Corpus, Piece, ReadDocuments
+from rlm_runtime.scaffold.corpus import SEAM_BYTES, Corpus, Piece, ReadDocuments
 from rlm_runtime.scaffold.lexical import TextIndex
 from rlm_runtime.scaffold.likelihood import TAIL
+from rlm_runtime.scaffold.units import units
 from rlm_runtime.store import ContextStore
 from rlm_runtime.types import Ref
 
@@ -258,3 +259,47 @@ def test_a_text_that_is_no_longer_kept_is_cut_again_alike(
     refs: list[Ref] = [corpus.store.put_text(name, name + FILLER * 30) for name in ("a", "b")]
     once = [corpus.pieces([ref]) for ref in refs]
     assert [corpus.pieces([ref]) for ref in refs] == once
+
+
+def quotations(corpus: Corpus, ref: Ref) -> list[str]:
+    """All that is quoted of a text, piece by piece."""
+    quoted = []
+    for piece in (part for whole in corpus.pieces([ref]) for part in corpus.fitted(whole)):
+        text = corpus.text(corpus.quotable(piece))
+        quoted += [text[unit.start : unit.end] for unit in units(text)]
+    return quoted
+
+
+def test_no_border_cuts_a_sentence(corpus: Corpus) -> None:
+    """Paragraphs longer than chunks, in lines as an editor breaks them."""
+    sentences = [
+        f"Sentence number {i} says that the {word} was mended\nby somebody in the course of\n"
+        f"the year {1800 + i}, and that nobody\never thanked them for it."
+        for i in range(60)
+        for word in ("clock", "lighthouse door", "old harbour office window")
+    ]
+    ref = corpus.store.put_text("a", "\n".join(sentences))
+    borders = [piece.end_byte for piece in corpus.pieces([ref])]
+    text = corpus.store.text(ref, 0, ref.size_bytes)
+    assert any(not text[:border].rstrip().endswith("it.") for border in borders[:-1])
+    assert quotations(corpus, ref) == sentences
+
+
+@pytest.mark.parametrize("unit", ["word ", "1,name,22.5\n", "汉字", "🙂 ", "x", "One sentence. "])
+def test_what_is_quoted_for_the_pieces_has_no_gap(corpus: Corpus, unit: str) -> None:
+    ref = corpus.store.put_text("a", unit * (6_000 // len(unit)))
+    reached = 0
+    for piece in (part for whole in corpus.pieces([ref]) for part in corpus.fitted(whole)):
+        own = corpus.quotable(piece)
+        if own.start_byte < own.end_byte:
+            assert own.start_byte <= reached
+            assert own.end_byte - piece.end_byte <= SEAM_BYTES
+        reached = max(reached, own.end_byte)
+    assert reached == ref.size_bytes
+
+
+def test_a_sentence_longer_than_a_piece_is_quoted_once(corpus: Corpus) -> None:
+    long = f"It {'went on and on ' * 40}until the end."
+    ref = corpus.store.put_text("a", f"{FILLER * 3}{long} {FILLER * 3}")
+    assert len(corpus.pieces([ref])) > 4
+    assert quotations(corpus, ref).count(long) == 1

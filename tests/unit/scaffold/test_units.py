@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_runtime.scaffold.units import MAX_UNIT_CHARS, units
+from rlm_runtime.scaffold.units import MAX_UNIT_CHARS, seam, units
 
 
 def quotes(text: str) -> list[str]:
@@ -92,3 +92,37 @@ def test_units_are_in_order_and_bounded_spans_of_the_text(text: str) -> None:
         if unit.heading is not None:
             assert unit.heading[0] < unit.heading[1] <= unit.end
         reached = unit.end
+
+
+TEXTS = st.text(alphabet=st.sampled_from("abcAB .!?\n\t*-=#|,;>1（。é"), max_size=400)
+
+
+@given(TEXTS, st.integers(0, 400))
+def test_units_behind_a_place_are_those_of_the_whole_text_cut_there(text: str, start: int) -> None:
+    behind = [unit for unit in units(text) if unit.start >= start]
+    cut = units(text, start)
+    assert list(cut)[len(cut) - len(behind) :] == behind
+    if len(cut) > len(behind):  # the one that stands across the place
+        assert len(cut) == len(behind) + 1
+        across = next(unit for unit in units(text) if unit.end == cut[0].end)
+        assert across.start < start <= cut[0].start < cut[0].end
+        assert text[start : cut[0].start].isspace() or start == cut[0].start
+
+
+def test_the_unit_across_a_border_belongs_to_the_first_chunk() -> None:
+    text = "He left at noon. Nobody knew the reason for it. They waited there for him."
+    middle = text.index("knew")
+    end = seam(text, middle)
+    assert text[:end].endswith("for it.")
+    assert [text[u.start : u.end] for u in units(text, end)] == ["They waited there for him."]
+    assert [text[u.start : u.end] for u in units(text[:end], middle)] == ["knew the reason for it."]
+
+
+@given(TEXTS, st.integers(0, 400))
+def test_a_seam_is_a_border_that_cuts_no_unit(text: str, border: int) -> None:
+    border = min(border, len(text))
+    end = seam(text, border)
+    assert border <= end <= border + MAX_UNIT_CHARS
+    assert not any(unit.start < end < unit.end for unit in units(text))
+    if not any(unit.start < border < unit.end for unit in units(text)):
+        assert end == border
