@@ -40,6 +40,8 @@ _SENTENCE_FACTOR = 3
 _QUESTION_TOKENS = 25
 """Of a question, about."""
 
+_COUNTED_CHARACTERS = 1 << 16
+
 
 class NeedleProgress(NamedTuple):
     """How far it is, in tokens that it will cost: the time that is left goes with them.
@@ -196,19 +198,27 @@ class _Made(NamedTuple):
     text: NeedleText
 
 
+class _Counted(NamedTuple):
+    document: NeedleDocument
+    tokens: int
+
+
 async def _made(parts: Internals, store: Store, size: int, cases: int, seed: int) -> _Made:
     """The document, stored; making a million tokens takes seconds: not in the event loop."""
     count = parts.layout.tokenizer.count
 
-    def make() -> NeedleDocument:
-        return needle_document(size, cases, seed, count)
+    def make() -> _Counted:
+        made = needle_document(size, cases, seed, count)
+        # In pieces: one encode of a million tokens takes gigabytes. Each border costs a token.
+        starts = range(0, len(made.text), _COUNTED_CHARACTERS)
+        return _Counted(made, sum(count(made.text[i : i + _COUNTED_CHARACTERS]) for i in starts))
 
-    document = await anyio.to_thread.run_sync(make, abandon_on_cancel=True)
+    document, tokens = await anyio.to_thread.run_sync(make, abandon_on_cancel=True)
     began_s = time.monotonic()
     ref = store(document.text, f"needle_{size_label(size)}")
     text = NeedleText(
         size=size_label(size),
-        tokens=parts.corpus.store.tokens(ref).tokens,
+        tokens=tokens,
         digest=ref.digest,
         stored_s=time.monotonic() - began_s,
         depths=tuple(needle.depth for needle in document.needles),

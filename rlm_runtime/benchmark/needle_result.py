@@ -37,7 +37,7 @@ class NeedleText(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         size: As it was asked for.
-        tokens: Its length; estimated from a sample where it is long.
+        tokens: Its length, counted in pieces.
         digest: Of its bytes: text that ships with Python differs between versions.
         stored_s: Time to store it.
         depths: Where the facts stand, as shares of the text.

@@ -99,6 +99,7 @@ async def test_a_fact_in_the_questions_words_is_found_where_it_is(
     assert {case.depth for case in shared.values()} == {result.texts[0].depths[0]}
     (text,) = result.texts
     assert 0 < (shared[Arm.BOTH].needed_bytes or 0) <= text.shown_bytes
+    assert abs(text.tokens / SIZE - 1) < 0.02
 
 
 @pytest.mark.anyio
