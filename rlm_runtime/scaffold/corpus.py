@@ -16,7 +16,7 @@ from rlm_runtime.scaffold import lexical
 from rlm_runtime.scaffold.lexical import TextIndex
 from rlm_runtime.scaffold.likelihood import QuestionLikelihood
 from rlm_runtime.scaffold.recent import Recent
-from rlm_runtime.scaffold.units import MAX_UNIT_CHARS, seam
+from rlm_runtime.scaffold.units import MAX_UNIT_CHARS, across
 from rlm_runtime.store import Chunk, ContextStore, cut, fit, target_bytes
 from rlm_runtime.types import Ref
 
@@ -136,17 +136,14 @@ class Corpus:
         return self.store.text(piece.ref, piece.start_byte, piece.end_byte)
 
     def quotable(self, piece: Piece) -> Piece:
-        """The bytes whose units are quoted for a piece, so that no border cuts a sentence.
+        """A piece with the units at its ends whole, so that no border cuts what is quoted.
 
-        A unit belongs to the piece in which it begins. The pieces of a text together are quoted
-        without a gap. Depends on what is around the piece's two ends only.
-
-        Returns:
-            From the end of the unit that stands across the piece's start to the end of the one
-            that stands across its end; empty where that is one and the same.
+        A unit across a border is quoted for both pieces: the model may have found the one or the
+        other. Depends on what is around the piece's two ends only.
         """
-        start, end = (self._seam(piece.ref, at) for at in (piece.start_byte, piece.end_byte))
-        return Piece(piece.ref, start, max(start, end))
+        start, _ = self._across(piece.ref, piece.start_byte)
+        _, end = self._across(piece.ref, piece.end_byte)
+        return Piece(piece.ref, start, end)
 
     def document(self, piece: Piece) -> Document:
         """A piece as the document of a prompt. Encodes it, about a second per MB, once."""
@@ -199,12 +196,14 @@ class Corpus:
         finally:
             self._indexes.put(ref.digest, index, index.size_bytes)
 
-    def _seam(self, ref: Ref, border: int) -> int:
+    def _across(self, ref: Ref, border: int) -> tuple[int, int]:
         begin, end = max(0, border - SEAM_BYTES), min(ref.size_bytes, border + SEAM_BYTES)
         # The characters that its ends cut are left out.
         before = self.store.slice(ref, begin, border).decode("utf-8", "ignore")
         around = before + self.store.slice(ref, border, end).decode("utf-8", "ignore")
-        return border + len(around[len(before) : seam(around, len(before))].encode())
+        first, last = across(around, len(before))
+        start = border - len(around[first : len(before)].encode())
+        return start, border + len(around[len(before) : last].encode())
 
     def _pieces_of(self, ref: Ref) -> tuple[Piece, ...]:
         chunks = self._chunks.get(ref.digest)

@@ -102,18 +102,18 @@ def units(text: str, start: int = 0) -> tuple[Unit, ...]:
     return tuple(found)
 
 
-def seam(text: str, border: int) -> int:
-    """Where the unit that stands across a border between chunks ends: it belongs to the first.
+def across(text: str, border: int) -> tuple[int, int]:
+    """Where the unit that stands across a border between chunks begins and ends.
 
     Args:
-        text: What is around the border, at least `MAX_UNIT_CHARS` behind it.
+        text: What is around the border, at least `MAX_UNIT_CHARS` on both sides.
         border: A position in it.
 
     Returns:
-        The border itself where no unit stands across it.
+        Twice the border where no unit stands across it.
     """
-    across = (unit.end for unit in units(text) if unit.start < border < unit.end)
-    return next(across, border)
+    found = ((u.start, u.end) for u in units(text) if u.start < border < u.end)
+    return next(found, (border, border))
 
 
 def _behind(text: str, unit: Unit, start: int) -> Unit:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_runtime.scaffold.units import MAX_UNIT_CHARS, seam, units
+from rlm_runtime.scaffold.units import MAX_UNIT_CHARS, across, units
 
 
 def quotes(text: str) -> list[str]:
@@ -109,20 +109,19 @@ def test_units_behind_a_place_are_those_of_the_whole_text_cut_there(text: str, s
         assert text[start : cut[0].start].isspace() or start == cut[0].start
 
 
-def test_the_unit_across_a_border_belongs_to_the_first_chunk() -> None:
+def test_the_unit_across_a_border_is_found_whole() -> None:
     text = "He left at noon. Nobody knew the reason for it. They waited there for him."
     middle = text.index("knew")
-    end = seam(text, middle)
-    assert text[:end].endswith("for it.")
+    start, end = across(text, middle)
+    assert text[start:end] == "Nobody knew the reason for it."
     assert [text[u.start : u.end] for u in units(text, end)] == ["They waited there for him."]
     assert [text[u.start : u.end] for u in units(text[:end], middle)] == ["knew the reason for it."]
 
 
 @given(TEXTS, st.integers(0, 400))
-def test_a_seam_is_a_border_that_cuts_no_unit(text: str, border: int) -> None:
+def test_a_border_between_units_has_none_across(text: str, border: int) -> None:
     border = min(border, len(text))
-    end = seam(text, border)
-    assert border <= end <= border + MAX_UNIT_CHARS
-    assert not any(unit.start < end < unit.end for unit in units(text))
-    if not any(unit.start < border < unit.end for unit in units(text)):
-        assert end == border
+    start, end = across(text, border)
+    assert border - MAX_UNIT_CHARS <= start <= border <= end <= border + MAX_UNIT_CHARS
+    cut = [(u.start, u.end) for u in units(text) if u.start < border < u.end]
+    assert cut == ([(start, end)] if start < end else [])
