@@ -2,8 +2,10 @@
 
 Arms that rank by likelihood score mostly the same sentences for the same question. Sent again, such
 a prompt would be cached beyond the question's first token and have to be computed whole. Here the
-first answer is kept, with the engine's facts, and counted once for every agent that asks: so each
-arm's tokens are those that it would have cost alone on this engine, whichever arm came first.
+first answer is kept while a question lasts, with the engine's facts, and counted once for every
+agent that asks: so each arm's tokens are about those that it would have cost alone on this engine,
+whichever arm came first. About: a sentence that another arm scored for an earlier question may
+still be cached.
 """
 
 from __future__ import annotations
@@ -55,6 +57,10 @@ class ArmCalls(Scheduler):
         )
         self.spent: dict[AgentId, Spent] = {}
         self._known: dict[tuple[object, ...], CallResult] = {}
+
+    def begin_question(self) -> None:
+        """Forget earlier calls: the engine's cache forgets them too, so each is made again."""
+        self._known.clear()
 
     async def run(self, job: Job, call: Call) -> CallResult:
         """As `Scheduler.run`, for greedy calls once."""

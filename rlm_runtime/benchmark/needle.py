@@ -150,6 +150,7 @@ async def measure(
         result = msgspec.structs.replace(result, texts=(*result.texts, made.text))
         answers = 0
         for turn, asked in enumerate(made.document.asked):
+            calls.begin_question()
             for arm in rotated(plan.arms, turn):
                 row = _row(asked, arm, await by_arm.ask(arm, asked.question), made)
                 text = msgspec.structs.replace(made.text, shown_bytes=by_arm.shown_bytes)

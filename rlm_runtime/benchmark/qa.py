@@ -76,6 +76,7 @@ async def measure(
     by_arm = Arms(parts, config.search, calls, ref, exhaustive=True)
     for turn, case in enumerate(chosen):
         question = asked(case, text)
+        calls.begin_question()
         for arm in rotated(arms, turn):
             answer = await by_arm.ask(arm, question.question)
             result = msgspec.structs.replace(

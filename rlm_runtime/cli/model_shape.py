@@ -48,7 +48,7 @@ def mixed_layers(folder: Path) -> tuple[str, ...]:
     told = json.loads((folder / "config.json").read_bytes())
     text = told.get("text_config", told)
     # Several names for the same thing: "layer_types" is the common one, the others older models'.
-    kinds = [*text.get("layer_types", ()), *text.get("layers_block_type", ())]
+    kinds = [*(text.get("layer_types") or ()), *(text.get("layers_block_type") or ())]
     found = {str(kind) for kind in kinds} - {"full_attention", "attention"}
     if any(key.startswith(("mamba_", "ssm_")) or key == "state_size" for key in text):
         found.add("mamba")

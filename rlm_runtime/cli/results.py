@@ -24,7 +24,7 @@ def show(made: Report, terminal: Terminal) -> None:
     """The tables and notes, for people."""
     if terminal.wants_json:
         return
-    terminal.put(f"{made.model} on {made.machine}; {made.versions['engine']}")
+    terminal.put(clean(f"{made.model} on {made.machine}; {made.versions['engine']}"))
     show_tables(made.tables(), made.notes(), terminal)
 
 
@@ -40,7 +40,11 @@ def show_tables(tables: Iterable[Table], notes: Iterable[str], terminal: Termina
 
 
 def _rich(table: Table) -> RichTable:
-    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
+    shown = RichTable(
+        title=Text(clean(table.title), style="table.title"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
     for position, name in enumerate(table.header):
         cells = [row[position] for row in table.rows if row[position]]
         has_numbers = 2 * sum(bool(_NUMBER.fullmatch(cell)) for cell in cells) > len(cells)

@@ -9,26 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from rlm_runtime.api import RLM, AsyncRLM, Internals
 from rlm_runtime.benchmark.results import Measurement, report
-from rlm_runtime.benchmark.run_report import run_measurement
 from rlm_runtime.cli import options, progress, reporting, results
 from rlm_runtime.cli.command import DONE, Document
 from rlm_runtime.cli.first_use import get_ready
 from rlm_runtime.cli.terminal import Terminal, seconds, shown_path
 from rlm_runtime.config import config_digest
+from rlm_runtime.errors import RLMError
 from rlm_runtime.profiler import RunLog
 
 Conclude = Callable[[Measurement, RunLog], Sequence[Measurement]]
 """Makes what is shown of what was measured and of the log of the run, whose session is closed."""
-
-
-def with_run(measured: Measurement, log: RunLog) -> tuple[Measurement, ...]:
-    """A `Conclude` that puts the tables and figures of the run behind what was measured."""
-    return measured, run_measurement(log)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +87,7 @@ def run_workload(
     done: list[Measurement] = []
     rlm = RLM(config, on_stage=boot.tell, shared_text=wish.shared_text)
     document["run_directory"] = rlm.run_directory and shown_path(rlm.run_directory)
+    finish = partial(_finish, wish, config_digest(config), rlm.run_directory, terminal, document)
     try:
         with rlm, progress.shown(terminal, "starting the engine") as show:
             boot.show = show
@@ -100,33 +97,47 @@ def run_workload(
                 await measure(session, _Teller(wish.what, done, show))
 
             rlm.call(work)
-    finally:
+    except BaseException:
         # What was measured before an interrupt is shown and written all the same.
         if done:
-            shown, is_of_run = _concluded(wish, done[0], rlm.run_directory)
-            made = report(wish.benchmark, shown, parts[0], config_digest(config))
-            document |= made.document()
-            # Written before shown: whoever reads the output may be gone.
-            folder = wish.out or rlm.run_directory
-            files = results.write(made, folder, terminal)
-            if is_of_run and folder is not None:
-                files += reporting.draw(made, shown, folder, terminal)
-            document["files"] = [shown_path(file) for file in files]
-            results.show(made, terminal)
-            if files:
-                terminal.hint("written: " + ", ".join(shown_path(file) for file in files))
+            try:
+                finish(done[0], parts[0])
+            except RLMError as err:
+                terminal.error(str(err))  # and the first error is the one that counts
+        raise
+    if done:
+        finish(done[0], parts[0])
     return DONE
 
 
-class _Concluded(NamedTuple):
-    measurements: Sequence[Measurement]
-    is_of_run: bool
-
-
-def _concluded(wish: Wish, measured: Measurement, run: Path | None) -> _Concluded:
-    if wish.conclude is None or run is None:
-        return _Concluded((measured,), is_of_run=False)
-    return _Concluded(wish.conclude(measured, RunLog.load(run)), is_of_run=True)
+def _finish(
+    wish: Wish,
+    digest: str,
+    run: Path | None,
+    terminal: Terminal,
+    document: Document,
+    measured: Measurement,
+    parts: Internals,
+) -> None:
+    """Write down and show; whatever fails, what came before it stays."""
+    folder = wish.out or run
+    made = report(wish.benchmark, (measured,), parts, digest)
+    document |= made.document()
+    try:
+        # Written before shown: whoever reads the output may be gone.
+        files = results.write(made, folder, terminal)
+        document["files"] = [shown_path(file) for file in files]
+        if wish.conclude is not None and run is not None and folder is not None:
+            shown = wish.conclude(measured, RunLog.load(run))
+            made = report(wish.benchmark, shown, parts, digest)
+            document |= made.document()
+            results.write(made, folder, terminal)
+            files += reporting.draw(made, shown, folder, terminal)
+            document["files"] = [shown_path(file) for file in files]
+    finally:
+        results.show(made, terminal)
+    if files:
+        terminal.hint("written: " + ", ".join(shown_path(file) for file in files))
 
 
 class _Teller:

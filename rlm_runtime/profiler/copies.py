@@ -65,7 +65,7 @@ def find_copies(spans: Sequence[Span]) -> list[list[Copy]]:
     for number, span in enumerate(spans):
         offset, end = int(offsets[number]), int(ends[number])
         shift = span.start - offset  # from a place in `ids` to a position in the call
-        low = span.asks_from - shift
+        low = max(offset, span.asks_from - shift)
         high = min(end - WINDOW_TOKENS + 1, span.asks_to - shift)
         reached = span.asks_from
         for place, source, windows in _runs(first, low, high, offset):

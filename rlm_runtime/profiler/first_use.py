@@ -35,7 +35,8 @@ def split_first_use(
         generated = (output_ids(call) if output_ids is not None else None) or ()
         # The last generated id was sampled, but never went through the model.
         ids = np.array([*prompt, *generated[:-1]], dtype=np.uint32)
-        asks_from = reuse.possible_blocks
+        # The engine may have hit more than the log explains; what it hit is not asked about.
+        asks_from = max(reuse.possible_blocks, reuse.hit_blocks)
         if has_salts:
             chain = block_chain(ids.tolist(), reuse.block_size)
             elsewhere = unsalted[reuse.epoch]

@@ -172,6 +172,20 @@ async def test_no_prompt_is_sent_twice(fake_engine: FakeEngine, model_dir: Path)
     assert ranking.wall_s is None
 
 
+async def test_a_further_question_s_calls_are_made_again(
+    fake_engine: FakeEngine, model_dir: Path
+) -> None:
+    """What was read for an earlier question may be evicted: it can't be played back."""
+    rig = Rig(fake_engine, model_dir, text(FACT))
+    first = await rig.arms.ask(Arm.RANKING, QUESTION)
+    rig.calls.begin_question()
+    sent = len(fake_engine.seen)
+    again = await rig.arms.ask(Arm.RANKING, QUESTION)
+    assert len(fake_engine.seen) > sent
+    assert again.wall_s is not None
+    assert again.answer == first.answer
+
+
 async def test_equal_calls_count_once_for_each_agent(
     fake_engine: FakeEngine, model_dir: Path
 ) -> None:

@@ -94,6 +94,7 @@ def test_scored_prompts_that_are_computed_whole_are_a_warning() -> None:
         ({"sliding_window": 4096}, ("sliding_attention",)),
         ({"sliding_window": 4096, "use_sliding_window": False}, ()),
         ({"sliding_window": None}, ()),
+        ({"layer_types": None, "layers_block_type": None}, ()),
     ],
 )
 def test_kinds_of_layers_are_read_from_the_models_description(

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlm_runtime.cli import apps
+from rlm_runtime.cli import apps, results
+from rlm_runtime.errors import EngineDead, InputError, TraceError
+from rlm_runtime.profiler import RunLog
 
 if TYPE_CHECKING:
     from rlm_runtime.engine.base import GenerateRequest
@@ -112,3 +114,36 @@ def test_qa_answers_each_question_by_the_arms_that_were_named(bench: Bench, tmp_
 def test_a_workload_has_to_be_named(bench: Bench) -> None:
     assert apps.rlm_bench(["run"]) == 2
     assert apps.rlm_bench(["run", "nothing"]) == 2
+
+
+def test_what_was_measured_stays_when_the_log_can_t_be_read(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(path: Path) -> RunLog:
+        raise TraceError(f"{path.name} is gone.", "Nothing can be done.")
+
+    monkeypatch.setattr(RunLog, "load", load)
+    ended = bench("many-questions", "--tokens", "2k", "--questions", "2", "--out", tmp_path)
+    assert ended.code == 1
+    assert "is gone" in ended.err
+    detail = json.loads((tmp_path / "result.json").read_text())["detail"]["many-questions"]
+    assert len(detail["passes"]) == 1
+
+
+def test_the_first_error_counts_when_the_results_can_t_be_written(
+    bench: Bench, boots: Boots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_request(request: GenerateRequest) -> None:
+        if request.max_tokens > 1:
+            raise EngineDead("The engine was killed.", "Start again.")
+
+    def write_json(*_: object) -> None:
+        raise InputError("The disk is full.", "Make room.")
+
+    boots.on_request = on_request
+    monkeypatch.setattr(results, "write_json", write_json)
+    ended = bench("needle", *SMALL, "--out", tmp_path)
+    assert ended.code == 1
+    assert "The disk is full." in ended.err
+    assert "The engine was killed." in ended.err
+    assert "3000 shared" in ended.out, "what was measured is shown all the same"

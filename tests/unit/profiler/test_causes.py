@@ -59,6 +59,18 @@ def test_what_two_prompts_share_of_a_block_is_rounding_when_ids_are_known(rig: R
     assert counted(causes(rig)[1]) == {"first_use": 24, "block_rounding": 8 + 6}
 
 
+def test_a_hit_that_the_log_does_not_explain_invents_no_break(rig: Rig) -> None:
+    """Something else used the engine: what it hit there was not computed here."""
+    rig.call(ids(1, 96))
+    rig.call((*ids(2, 16), *ids(1, 96)))
+    rig.call((*ids(2, 16), *ids(1, 96), *ids(3, 16)), cached=112)
+    rig.call((*ids(4, 16), *ids(1, 96)), cached=96)
+    for one in causes(rig):
+        assert min(one.tokens.values()) >= 0
+        assert sum(one.tokens.values()) == one.call.computed_tokens
+    assert all(copy.start >= 96 for copy in causes(rig)[3].layout)
+
+
 def test_a_partial_block_of_an_earlier_prompt_is_shared_too(rig: Rig) -> None:
     rig.call(ids(1, 40))
     rig.call((*ids(1, 40), *ids(2, 8)))
