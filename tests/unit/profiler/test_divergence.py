@@ -139,6 +139,22 @@ def test_an_instruction_in_front_of_its_document(behind: str) -> None:
     assert kind(bare[0], bare[1], BOOK * 3) is Kind.DATA_AFTER_TASK
 
 
+def test_a_value_inside_an_instruction_is_told_by_its_whole_word() -> None:
+    parts = [
+        [("shared", SYSTEM), ("task", f"See /srv/notes/{who} for it. "), ("document", BOOK)]
+        for who in ("ann", "bob")
+    ]
+    assert kind(parts[0], parts[1], BOOK) is Kind.VARYING_VALUE
+
+
+def test_a_long_difference_ends_where_the_shared_stretch_really_begins() -> None:
+    asks = ("Who walked to the mill? " * 15, "How high was the tower? " * 15)
+    parts = [[("shared", SYSTEM), ("task", ask), ("document", BOOK)] for ask in asks]
+    # A stretch that is known to be shared may be only the part of it that had to be computed.
+    found = compare(prompt(parts[0]), prompt(parts[1]), 40)
+    assert found.here.end == len(SYSTEM + asks[0].rstrip("? "))
+
+
 @pytest.mark.parametrize(
     ("here", "earlier"),
     [
@@ -168,7 +184,7 @@ def test_a_whole_turn_that_is_dropped_is_not() -> None:
 
 
 def test_other_data_in_front_of_the_same_task_is_no_fault() -> None:
-    documents = ("A page about page 7. ", "A sheet of 1999. ")
+    documents = ("This is page 7. ", "This is page 8. ")
     parts = [[("shared", SYSTEM), ("document", d), ("task", SYSTEM)] for d in documents]
     assert kind(parts[0], parts[1], SYSTEM) is Kind.OTHER
 
