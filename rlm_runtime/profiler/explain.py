@@ -36,7 +36,8 @@ class Advice(NamedTuple):
 
 CAUSES: Mapping[Cause, Advice] = {
     Cause.FIRST_USE: Advice(
-        "No call had computed these tokens before: the work that the task needs.",
+        "No call had computed these tokens before, with this engine and since its cache was last "
+        "emptied: the work that the task needs.",
         "Send fewer tokens: pick texts before the model reads them.",
     ),
     Cause.BLOCK_ROUNDING: Advice(
