@@ -22,6 +22,7 @@ _NO_SETTINGS = (
     "planned",
     "planned_samples",
     "planned_runs",
+    "planned_passes",
 )
 """Plain values of a measurement's detail that came of it, or that only say how often it was
 repeated; all others say what was measured."""

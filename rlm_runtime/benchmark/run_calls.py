@@ -16,8 +16,9 @@ from rlm_runtime.profiler.causes import CallCauses
 from rlm_runtime.profiler.ledger import MEASUREMENTS
 from rlm_runtime.tracing import AgentStarted, AnyEvent, CallFinished, EngineStarted
 
-MEASURING = MEASUREMENTS | {"batching"}
-"""Kinds of agents that measure: what they compute is no part of a task."""
+_ARM = "quality-"
+"""How kinds of agents begin that answer a question in one of several ways (`arms.py`): several for
+a question, and calls that one has made serve the others."""
 
 _TTFT_LABEL = "ttft "
 
@@ -94,8 +95,11 @@ def warmth(call: CallFinished, engine: EngineStarted | None) -> Warmth:
     return Warmth.WARM if cached >= whole else Warmth.OTHER
 
 
-def alone(events: Iterable[AnyEvent]) -> frozenset[str]:
-    """Ids of the requests during which no other one was with the engine."""
+def alone(events: Iterable[AnyEvent]) -> frozenset[tuple[str, float]]:
+    """The requests during which no other one was with the engine, by id and end.
+
+    Ids alone begin anew with a new engine.
+    """
     admitted = sorted(
         (e.admitted_at_s, e.at_s, e.request_id)
         for e in events
@@ -105,7 +109,7 @@ def alone(events: Iterable[AnyEvent]) -> frozenset[str]:
     for number, (start_s, end_s, request_id) in enumerate(admitted):
         next_s = admitted[number + 1][0] if number + 1 < len(admitted) else float("inf")
         if reached_s <= start_s and end_s <= next_s:
-            found.add(request_id)
+            found.add((request_id, end_s))
         reached_s = max(reached_s, end_s)
     return frozenset(found)
 
@@ -116,7 +120,7 @@ def tasks(events: Iterable[AnyEvent]) -> dict[str, str]:
     for event in events:
         if isinstance(event, AgentStarted):
             if event.parent_id is None:
-                if event.kind not in MEASURING:
+                if event.kind not in MEASUREMENTS and not event.kind.startswith(_ARM):
                     roots[event.agent_id] = event.agent_id
             elif event.parent_id in roots:
                 roots[event.agent_id] = roots[event.parent_id]

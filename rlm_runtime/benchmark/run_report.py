@@ -116,7 +116,7 @@ class RunMeasurement:
         return {one: tuple(calls) for one, calls in found.items()}
 
     @cached_property
-    def alone(self) -> frozenset[str]:
+    def alone(self) -> frozenset[tuple[str, float]]:
         """Ids of the requests that ran alone: their TTFT is theirs, not a batch's."""
         return alone(self.log.events)
 
@@ -145,7 +145,7 @@ class RunMeasurement:
         return [
             c.ttft_s * 1e3
             for c in self.by_warmth[warmth_]
-            if c.request_id in self.alone and c.ttft_s is not None
+            if (c.request_id, c.at_s) in self.alone and c.ttft_s is not None
         ]
 
     @cached_property

@@ -13,7 +13,7 @@ import pytest
 
 from rlm_runtime.benchmark import plots_run, plots_timeline
 from rlm_runtime.benchmark.results import LOUD, markdown, write_json
-from rlm_runtime.benchmark.run_calls import Warmth, alone
+from rlm_runtime.benchmark.run_calls import Warmth, alone, tasks
 from rlm_runtime.benchmark.run_report import RunMeasurement, run_measurement, run_report
 from rlm_runtime.benchmark.run_tables import MEANING, SHOWN, reads
 from rlm_runtime.errors import ConfigError, InputError, TraceError
@@ -106,7 +106,16 @@ def test_a_request_is_alone_when_none_overlaps_it(recorded: RecordedRun) -> None
     recorded.call(5, OTHER, 96)  # within the one before
     recorded.call(9, OTHER, 96)
     recorded.call(10, OTHER, 96, admitted_at_s=None)
-    assert alone(recorded.events) == {"r1", "r9"}
+    recorded.call(1, OTHER, 96, admitted_at_s=20.0, at_s=21.0)  # of another engine
+    recorded.call(2, OTHER, 96, admitted_at_s=20.5, at_s=21.5)
+    assert {request_id for request_id, _ in alone(recorded.events)} == {"r1", "r9"}
+    assert ("r1", 21.0) not in alone(recorded.events)
+
+
+def test_answers_in_several_ways_are_no_tasks(recorded: RecordedRun) -> None:
+    recorded.agent("q1", kind="quality-both")
+    recorded.agent("q2", kind="quality-bm25")
+    assert set(tasks(recorded.events)) == {"a1"}
 
 
 def test_only_what_the_log_has_is_reported(three: RecordedRun) -> None:
