@@ -2,10 +2,9 @@
 
 Arms that rank by likelihood score mostly the same sentences for the same question. Sent again, such
 a prompt would be cached beyond the question's first token and have to be computed whole. Here the
-first answer is kept while a question lasts, with the engine's facts, and counted once for every
-agent that asks: so each arm's tokens are about those that it would have cost alone on this engine,
-whichever arm came first. About: a sentence that another arm scored for an earlier question may
-still be cached.
+first answer is kept, with the engine's facts, and counted once for every agent that asks: so each
+arm's tokens are about those that it would have cost alone on this engine, whichever arm came first.
+About: what another arm read for an earlier question may still be cached.
 """
 
 from __future__ import annotations
@@ -59,8 +58,12 @@ class ArmCalls(Scheduler):
         self._known: dict[tuple[object, ...], CallResult] = {}
 
     def begin_question(self) -> None:
-        """Forget earlier calls: the engine's cache forgets them too, so each is made again."""
-        self._known.clear()
+        """Forget what was read: the engine's cache forgets it too, so it is read again.
+
+        Scores stay. A question in two parts asks again what was asked before, and a session would
+        answer that from its memo.
+        """
+        self._known = {key: kept for key, kept in self._known.items() if kept.logprobs is not None}
 
     async def run(self, job: Job, call: Call) -> CallResult:
         """As `Scheduler.run`, for greedy calls once."""

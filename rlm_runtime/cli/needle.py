@@ -55,7 +55,7 @@ Full = Annotated[
     typer.Option(
         "--full",
         help=f"All sizes ({FULL_SIZES}) with {FULL_CASES} questions of a kind, where --tokens and "
-        "--cases say nothing else: about 3 hours on two CPU cores.",
+        "--cases say nothing else: about 2 hours on two CPU cores.",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of the texts and the facts.")]

@@ -11,17 +11,17 @@ from rlm_runtime.benchmark.arms import Arm
 from rlm_runtime.benchmark.needle import measure
 from rlm_runtime.benchmark.workloads.needle import Kind
 from rlm_runtime.config import Config, SearchConfig
-from rlm_runtime.engine.base import Finished, GenerateRequest, TokenDelta
+from rlm_runtime.engine.base import Finished, GenerateRequest, Span, TokenDelta
 
 pytestmark = [pytest.mark.engine, pytest.mark.anyio]
 
 CONFIG = Config(search=SearchConfig(chunk_tokens=300, passages=1))
 
 
-async def test_facts_are_found_and_arms_send_no_prompt_twice(
+async def test_facts_are_found_and_arms_score_no_prompt_twice(
     parts: Internals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent: list[tuple[object, ...]] = []
+    sent: list[tuple[tuple[int, ...], Span | None]] = []
     generate, store = parts.engine.generate, parts.corpus.store
 
     def noted(request: GenerateRequest) -> AsyncGenerator[TokenDelta | Finished]:
@@ -53,4 +53,5 @@ async def test_facts_are_found_and_arms_send_no_prompt_twice(
             assert case.computed_tokens > 100
     # Sent again, a scored prompt is cached beyond the question's first token, and has to be
     # computed whole.
-    assert len(set(sent)) == len(sent) > 100
+    scored = [request for request in sent if request[1] is not None]
+    assert len(set(scored)) == len(scored) > 100

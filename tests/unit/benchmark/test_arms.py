@@ -172,17 +172,18 @@ async def test_no_prompt_is_sent_twice(fake_engine: FakeEngine, model_dir: Path)
     assert ranking.wall_s is None
 
 
-async def test_a_further_question_s_calls_are_made_again(
+async def test_a_further_question_reads_again_and_scores_nothing_twice(
     fake_engine: FakeEngine, model_dir: Path
 ) -> None:
-    """What was read for an earlier question may be evicted: it can't be played back."""
+    """What was read for an earlier question may be evicted: that can't be played back."""
     rig = Rig(fake_engine, model_dir, text(FACT))
     first = await rig.arms.ask(Arm.RANKING, QUESTION)
+    read = {request.prompt_ids for request in fake_engine.seen if request.score is None}
     rig.calls.begin_question()
-    sent = len(fake_engine.seen)
-    again = await rig.arms.ask(Arm.RANKING, QUESTION)
-    assert len(fake_engine.seen) > sent
-    assert again.wall_s is not None
+    fake_engine.seen.clear()
+    again = await rig.arms.ask(Arm.BOTH, QUESTION)
+    assert {request.prompt_ids for request in fake_engine.seen if request.score is None} == read
+    assert [request for request in fake_engine.seen if request.score is not None] == []
     assert again.answer == first.answer
 
 
