@@ -18,6 +18,7 @@ from rlm_runtime.errors import (
     Cancelled,
     ConfigError,
     EngineDead,
+    EngineError,
     InputError,
     PromptTooLong,
     RLMError,
@@ -280,14 +281,20 @@ class AsyncRLM:
         """The words of each answer that matter, where the engine can choose among them."""
         if not (self.config.search.short_form and info.can_choose):
             return (None,) * len(answers)
-        return tuple(
-            [
-                await short_form(
-                    asker, answer.part or task, answer.text, answer.start_byte, info.window
+        shorts: list[ShortForm | None] = []
+        for answer in answers:
+            question = answer.part or task
+            try:
+                short = await short_form(
+                    asker, question, answer.text, answer.start_byte, info.window
                 )
-                for answer in answers
-            ]
-        )
+            except EngineDead:
+                raise
+            except (EngineError, InputError):
+                # A highlight is no reason to lose the answer; the call is in the log as failed.
+                short = None
+            shorts.append(short)
+        return tuple(shorts)
 
     def _refs(
         self, context: Source | Sequence[Source] | Mapping[str, Source] | None

@@ -18,6 +18,9 @@ from typing import NamedTuple
 MAX_PARTS = 4
 """A question of more is kept whole: it is a list of questions, and each part costs a search."""
 
+MAX_CHARACTERS = 1_000
+"""A longer question is kept whole: the patterns take quadratic time, and it is no such question."""
+
 MIN_WORDS = 3
 
 
@@ -85,8 +88,8 @@ def question_parts(question: str) -> tuple[str, ...]:
     """The questions that a question is made of; itself, unchanged, if it is one.
 
     A second half that names its subject by "which one" gets the first half's noun, and one that
-    says "it" gets the first half's subject, where only one thing can be meant. Linear in the
-    question's length.
+    says "it" gets the first half's subject, where only one thing can be meant. Some
+    milliseconds at most.
 
     Args:
         question: As it was asked.
@@ -94,6 +97,8 @@ def question_parts(question: str) -> tuple[str, ...]:
     Returns:
         1 to `MAX_PARTS` questions, in order. Of several, each ends with a question mark.
     """
+    if len(question) > MAX_CHARACTERS:
+        return (question,)
     sentences = _sentences(question)
     parts = [part for sentence in sentences for part in _halves(sentence)]
     if not 1 < len(parts) <= MAX_PARTS:

@@ -86,6 +86,20 @@ def test_a_limit_that_the_answer_just_fits_leaves_only_the_short_form_out(
     assert answer["short"] is not None
 
 
+def test_a_highlight_that_fails_costs_no_answer(
+    rlm: Rlm, boots: Boots, text: Path, model_dir: Path
+) -> None:
+    def on_request(request: GenerateRequest) -> None:
+        if request.choices:
+            raise EngineError("The grammar is refused.", "Report this.")
+
+    boots.on_request = on_request
+    ended = rlm("run", text, "-q", QUESTION, "--model", model_dir, "--json")
+    (question,) = ended.document["questions"]
+    assert (ended.code, question["answer"]) == (0, SENTENCE)
+    assert question["answers"][0]["short"] is None
+
+
 def test_questions_share_one_engine_that_is_closed_at_the_end(
     rlm: Rlm, boots: Boots, text: Path, model_dir: Path
 ) -> None:

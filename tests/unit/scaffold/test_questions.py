@@ -194,6 +194,14 @@ def test_whatever_is_asked_the_parts_are_questions_made_of_it(question: str) -> 
     assert {word.strip("?,;").lower() for part in parts for word in part.split()} <= known
 
 
+@pytest.mark.parametrize(
+    "piece", ["what is alpha beta and ", "a", " ", "who built it, ", "and which one ", "? "]
+)
+def test_a_question_of_thousands_of_words_stays_one(piece: str) -> None:
+    question = piece * 5_000
+    assert question_parts(question) == (question,)
+
+
 @given(st.text(max_size=60))
 def test_any_text_has_parts(text: str) -> None:
     assert question_parts(text)
