@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rlm_runtime.api import RLM, AsyncRLM, Result
     from rlm_runtime.config import Config
     from rlm_runtime.errors import RLMError
-    from rlm_runtime.scaffold.recipes.search import Passage
+    from rlm_runtime.scaffold.recipes.search_result import Passage
     from rlm_runtime.scheduler import Progress
     from rlm_runtime.types import Limits, Ref, StopReason, Usage
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlm_runtime.profiler import Figures
-from rlm_runtime.scaffold.recipes.search import Passage, RankedChunk
+from rlm_runtime.scaffold.recipes.search_result import Passage, RankedChunk
 from rlm_runtime.scaffold.short_form import ShortForm
 from rlm_runtime.types import AgentId, Ref, StopReason, Usage
 

@@ -27,7 +27,8 @@ from rlm_runtime.profiler import Ledger
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
 from rlm_runtime.scaffold.corpus import Corpus
 from rlm_runtime.scaffold.likelihood import TAIL, Asker, ScoreMemo
-from rlm_runtime.scaffold.recipes.search import Passage, Search, SearchResult
+from rlm_runtime.scaffold.recipes.search import Search
+from rlm_runtime.scaffold.recipes.search_result import Passage, SearchResult
 from rlm_runtime.scaffold.short_form import ShortForm, short_form
 from rlm_runtime.scheduler import Job, Progress
 from rlm_runtime.store import ContextStore, name_for

@@ -25,7 +25,8 @@ from rlm_runtime.errors import InputError
 from rlm_runtime.scaffold.corpus import Corpus
 from rlm_runtime.scaffold.likelihood import Asker
 from rlm_runtime.scaffold.questions import question_parts
-from rlm_runtime.scaffold.recipes.search import Passage, RankedChunk, Search
+from rlm_runtime.scaffold.recipes.search import Search
+from rlm_runtime.scaffold.recipes.search_result import Passage, RankedChunk
 from rlm_runtime.types import Ref, Usage
 
 MAX_RANKING_TOKENS = 1 << 16

@@ -28,7 +28,7 @@ from rlm_runtime.benchmark.workloads.qa import (
 from rlm_runtime.benchmark.workloads.truth import Asked, ByteSpan
 from rlm_runtime.config import Config
 from rlm_runtime.scaffold.corpus import Piece
-from rlm_runtime.scaffold.recipes.search import RankedChunk
+from rlm_runtime.scaffold.recipes.search_result import RankedChunk
 
 TEXT_NAME = "reference"
 

@@ -9,7 +9,7 @@ from rlm_runtime.api import Result
 from rlm_runtime.benchmark.ttft_result import RATIOS, Series, TtftResult
 from rlm_runtime.cli.inputs import Text
 from rlm_runtime.cli.terminal import clean, count, one_line, percent, seconds
-from rlm_runtime.scaffold.recipes.search import Passage
+from rlm_runtime.scaffold.recipes.search_result import Passage
 from rlm_runtime.scaffold.short_form import ShortForm
 from rlm_runtime.types import StopReason
 

@@ -66,6 +66,7 @@ async def test_closing_the_iterator_aborts_the_request_in_the_engine(
         await anext(items)
         await until(engine, lambda stats: stats.running == 1)
     await until(engine, lambda stats: stats.running == 0)
+    assert engine.stats().running == 0
 
 
 async def test_a_request_that_waits_can_be_cancelled(engine: VLLMEngine, fresh: Make) -> None:
@@ -76,6 +77,7 @@ async def test_a_request_that_waits_can_be_cancelled(engine: VLLMEngine, fresh: 
         await until(engine, lambda stats: (stats.running, stats.waiting) == (8, 3))
         group.cancel_scope.cancel()
     await until(engine, lambda stats: (stats.running, stats.waiting) == (0, 0))
+    assert (engine.stats().running, engine.stats().waiting) == (0, 0)
 
 
 async def test_the_cache_is_not_reset_under_a_running_request(

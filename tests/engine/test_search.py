@@ -12,7 +12,8 @@ from rlm_runtime.config import SearchConfig
 from rlm_runtime.profiler import Ledger
 from rlm_runtime.scaffold.corpus import Corpus
 from rlm_runtime.scaffold.likelihood import Asker
-from rlm_runtime.scaffold.recipes.search import Search, SearchResult
+from rlm_runtime.scaffold.recipes.search import Search
+from rlm_runtime.scaffold.recipes.search_result import SearchResult
 from rlm_runtime.scheduler import Job
 from rlm_runtime.tracing import AnyEvent, CallFinished
 from rlm_runtime.types import AgentId

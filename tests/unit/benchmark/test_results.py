@@ -75,15 +75,20 @@ async def test_a_measurement_that_was_ended_at_once_has_no_empty_tables(rig: Rig
 
 
 async def test_a_result_is_replaced_whole(rig: Rig, tmp_path: Path) -> None:
-    replace_and_look(await measured(rig), tmp_path)
-
-
-def replace_and_look(made: Report, tmp_path: Path) -> None:
+    made = await measured(rig)
     path = tmp_path / "ttft.json"
+    assert replaced(made, path) == "ttft"
+    assert names(tmp_path) == ["ttft.json"]
+
+
+def replaced(made: Report, path: Path) -> object:
     path.write_text("an older and much longer text" * 10_000)
     write_json(made, path)
-    assert json.loads(path.read_text())["benchmark"] == "ttft"
-    assert [p.name for p in tmp_path.iterdir()] == ["ttft.json"]
+    return json.loads(path.read_text())["benchmark"]
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 async def test_a_place_that_can_not_be_written_is_an_input_error(rig: Rig, tmp_path: Path) -> None:

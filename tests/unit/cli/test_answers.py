@@ -10,7 +10,7 @@ import pytest
 from rlm_runtime.api import Result
 from rlm_runtime.cli import answers
 from rlm_runtime.cli.inputs import Source, Text
-from rlm_runtime.scaffold.recipes.search import Passage
+from rlm_runtime.scaffold.recipes.search_result import Passage
 from rlm_runtime.scaffold.short_form import ShortForm
 from rlm_runtime.types import AgentId, Ref, StopReason, Usage
 

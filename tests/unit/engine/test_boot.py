@@ -217,7 +217,8 @@ def test_sockets_get_a_path_that_is_short_enough(
         scratch, lock = boot._scratch_directory()
         try:
             with socket.socket(socket.AF_UNIX) as listener:
-                listener.bind(str(scratch / str(uuid.uuid4())))
+                listener.bind(name := str(scratch / str(uuid.uuid4())))
+                assert listener.getsockname() == name
         finally:
             lock.close()
             shutil.rmtree(scratch)

@@ -239,7 +239,9 @@ def refuse(gguf: Path, made: Path, on_progress: model_steps.OnProgress) -> None:
 
 
 def test_preparing_twice_works_once(prepared: Path) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in prepared.iterdir()}
     default_model.prepare(prepared, quiet, fetch=fake_fetch, convert=refuse)
+    assert {path.name: path.stat().st_mtime_ns for path in prepared.iterdir()} == before
 
 
 def test_force_prepares_again(prepared: Path) -> None:
@@ -252,7 +254,8 @@ def test_force_prepares_again(prepared: Path) -> None:
 def test_a_damaged_folder_is_repaired(prepared: Path) -> None:
     (prepared / "config.json").unlink()
     default_model.prepare(prepared, quiet, fetch=fake_fetch, convert=fake_convert)
-    model_files.default_model_dir()
+    assert model_files.default_model_dir() == prepared
+    assert (prepared / "config.json").exists()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ModelError("no")])

@@ -20,7 +20,8 @@ from rlm_runtime.config import SearchConfig
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
 from rlm_runtime.scaffold.corpus import Corpus
 from rlm_runtime.scaffold.likelihood import Asker, ScoreMemo
-from rlm_runtime.scaffold.recipes.search import Search, SearchResult
+from rlm_runtime.scaffold.recipes.search import Search
+from rlm_runtime.scaffold.recipes.search_result import SearchResult
 from rlm_runtime.scheduler import Job, Scheduler
 from rlm_runtime.store import ContextStore
 from rlm_runtime.tracing import Recorder

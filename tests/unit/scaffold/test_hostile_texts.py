@@ -21,7 +21,8 @@ from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
 from rlm_runtime.scaffold.corpus import Corpus, Piece
 from rlm_runtime.scaffold.lexical import TextIndex
 from rlm_runtime.scaffold.likelihood import TAIL, Asker
-from rlm_runtime.scaffold.recipes.search import Search, SearchResult
+from rlm_runtime.scaffold.recipes.search import Search
+from rlm_runtime.scaffold.recipes.search_result import SearchResult
 from rlm_runtime.scaffold.units import units
 from rlm_runtime.scheduler import Job, Scheduler
 from rlm_runtime.store import Chunk, ContextStore, cut, fit

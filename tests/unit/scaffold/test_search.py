@@ -19,7 +19,8 @@ from rlm_runtime.prompt import ChatTemplate, Document, Layout, Tokenizer
 from rlm_runtime.scaffold import thread_watch
 from rlm_runtime.scaffold.corpus import Corpus, Piece
 from rlm_runtime.scaffold.likelihood import Asker, ScoreMemo
-from rlm_runtime.scaffold.recipes.search import FIRST_LOOK, Search, SearchResult
+from rlm_runtime.scaffold.recipes.search import FIRST_LOOK, Search
+from rlm_runtime.scaffold.recipes.search_result import SearchResult
 from rlm_runtime.scheduler import Job, Progress, Scheduler
 from rlm_runtime.store import ContextStore
 from rlm_runtime.tracing import AnyEvent, CallFinished, Recorder, ValueRead
