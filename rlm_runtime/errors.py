@@ -9,7 +9,11 @@
     │   ├── PromptTooLong     a prompt that does not fit the window
     │   └── QueueFull         too many calls are waiting
     ├── ContextError
-    │   └── UnknownName       no value of that name; the nearest ones are offered
+    │   ├── UnknownName       no value of that name; the nearest ones are offered
+    │   ├── BadPath           a path that can't be read, or leads to nothing in its value
+    │   ├── ContextBudgetExceeded  a read over its limit; nothing was loaded
+    │   └── QuotaExceeded     the store is full, or the disk it spills to
+    ├── SchemaMismatch        an answer that is not of the type asked for, after all attempts
     ├── LimitExceeded         a tree's limit; raised only before work starts
     ├── TraceError            a run directory that can't be written or read
     └── Cancelled             ended by the caller
@@ -132,6 +136,91 @@ class UnknownName(ContextError):
         super().__init__(f"No value named {name!r}.", hint)
         self.name = name
         self.nearest = nearest
+
+
+class BadPath(ContextError):
+    """A path can't be read, or its value has no such part.
+
+    Args:
+        path: As it was written; shown cut.
+        why: What is wrong with it.
+        remedy: What to write instead.
+    """
+
+    code = "bad_path"
+
+    def __init__(self, path: str, why: str, remedy: str) -> None:
+        shown = path if len(path) <= 80 else f"{path[:77]}..."
+        super().__init__(f"{shown!r}: {why}", remedy)
+        self.path = shown
+
+
+class ContextBudgetExceeded(ContextError):
+    """A read is larger than a budget allows; nothing was loaded.
+
+    Attributes:
+        name: The path that was read.
+        size_tokens: What it has; a lower bound where `is_estimated`.
+        is_estimated: A value that is far too large is not counted exactly.
+        limit_name: Which limit: `max_tokens_per_read`, `max_tokens`, or `tree max_tokens`.
+        limit: Its bound, tokens.
+        left: Tokens that may still be read under it.
+    """
+
+    code = "context_budget"
+
+    def __init__(
+        self,
+        name: str,
+        size_tokens: int,
+        limit_name: str,
+        limit: int,
+        left: int,
+        *,
+        is_estimated: bool = False,
+    ) -> None:
+        about = "about " if is_estimated else ""
+        rest = "" if left == limit else f", {left:,} left"
+        super().__init__(
+            f"Reading {name!r} needs {about}{size_tokens:,} tokens; "
+            f"{limit_name} is {limit:,}{rest}.",
+            f"Read a part, as {name}[0:{max(1, left) * 3}], or ask a question about it with QUERY.",
+        )
+        self.name = name
+        self.size_tokens = size_tokens
+        self.is_estimated = is_estimated
+        self.limit_name = limit_name
+        self.limit = limit
+        self.left = left
+
+
+class QuotaExceeded(ContextError):
+    """A value can't be stored: the store, or the disk behind it, is full. What was stored stays."""
+
+    code = "quota"
+    exit_code = 1
+
+
+class SchemaMismatch(RLMError):
+    """No attempt gave an answer of the type that was asked for.
+
+    Attributes:
+        text: The last attempt.
+        attempts: How many were made.
+        why: What is wrong with the last one.
+    """
+
+    code = "schema_mismatch"
+    exit_code = 1
+
+    def __init__(self, text: str, attempts: int, why: str) -> None:
+        super().__init__(
+            f"After {attempts} attempts the answer is not of the type asked for: {why}.",
+            "Allow more tokens or retries, simplify the type, or use a larger model.",
+        )
+        self.text = text
+        self.attempts = attempts
+        self.why = why
 
 
 class LimitExceeded(RLMError):

@@ -13,8 +13,11 @@ RunId = NewType("RunId", str)
 AgentId = NewType("AgentId", str)
 RequestId = NewType("RequestId", str)
 
-ValueKind = Literal["str", "bytes", "mp"]
-"""How the bytes of a stored value are read: UTF-8 text, raw bytes, MessagePack."""
+ValueKind = Literal["str", "bytes", "mp", "npy"]
+"""How the bytes of a stored value are read: UTF-8 text, raw bytes, MessagePack, a `.npy` file."""
+
+AgentKind = Literal["direct", "search", "map_reduce", "classify_each", "calls"]
+"""What decides an agent's steps: `calls` is the model, the others are recipes in Python."""
 
 
 class StopReason(StrEnum):
@@ -61,11 +64,20 @@ class Limits:
             it takes from the prefix cache) plus generated tokens.
         max_calls: Calls to the engine; one that had to be computed twice counts once.
         max_seconds: Wall time from the tree's first call.
+        max_depth: Depth of the deepest agent; the root is 0, so 0 is no sub-agents.
+        max_turns: Turns of one agent whose steps the model decides.
     """
 
     max_tokens: int | None = None
     max_calls: int | None = None
     max_seconds: float | None = None
+    max_depth: int = 1
+    max_turns: int = 24
+
+    @property
+    def has_budget(self) -> bool:
+        """Tokens, calls or seconds are bounded: the tree may end before its work is done."""
+        return any(x is not None for x in (self.max_tokens, self.max_calls, self.max_seconds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,10 @@ class EngineConfig(_Section):
     cpu_threads: int | None = Field(
         None, ge=1, description="OpenMP threads of the CPU engine; null: all cores but one."
     )
+    forced_decode: bool = Field(
+        False,
+        description="Requests may bring the ids they generate: tests, benchmarks and replay only.",
+    )
     start_timeout_s: float = Field(600.0, gt=0, description="Longest boot before it is given up.")
     vllm_args: dict[str, JsonValue] = Field(
         default_factory=dict,
@@ -68,6 +72,54 @@ class LimitsConfig(_Section):
     )
     max_calls: int | None = Field(None, ge=1, description="Engine requests.")
     max_seconds: float | None = Field(None, gt=0, description="Wall time, seconds.")
+    max_depth: int = Field(
+        1, ge=0, le=16, description="Deepest sub-agent; the root is 0. 0 is no sub-agents."
+    )
+    max_turns: int = Field(24, ge=1, description="Turns of one agent whose steps a model decides.")
+
+
+class AgentsConfig(_Section):
+    """Agents: what one turn may read, show and write."""
+
+    max_tokens_per_read: int | None = Field(
+        2000, ge=1, description="Most tokens one READ may bring into a prompt."
+    )
+    max_read_tokens: int | None = Field(
+        None, ge=1, description="Most tokens all READs of one agent may bring into its prompts."
+    )
+    max_tree_read_tokens: int | None = Field(
+        None, ge=1, description="The same for a tree of agents together."
+    )
+    answer_tokens: int = Field(
+        128, ge=1, description="Most tokens of one generated answer of a leaf call."
+    )
+    max_names_shown: int = Field(
+        40, ge=1, description="Names a prompt or one page of LIST_CONTEXT() shows."
+    )
+    max_string_characters: int = Field(
+        200, ge=16, description="Longest text the model may write into one call of a function."
+    )
+    max_errors_in_a_row: int = Field(
+        3, ge=1, description="Calls that fail one after another before an agent ends."
+    )
+    max_children: int = Field(64, ge=1, description="Sub-agents of one agent that run at once.")
+    schema_retries: int = Field(
+        2, ge=0, description="More attempts at an answer that is not of the type asked for."
+    )
+
+
+class StoreConfig(_Section):
+    """Where values are held that no prompt shows."""
+
+    spill_bytes: int = Field(
+        16 * 2**20, ge=1, description="Values larger than this are kept in a file, read in place."
+    )
+    spill_directory: Path | None = Field(
+        None, description="Where; null: the user's state directory. Files there have no name."
+    )
+    max_bytes: int | None = Field(
+        None, ge=1, description="Bytes all stored values may have together."
+    )
 
 
 class SearchConfig(_Section):
@@ -118,5 +170,7 @@ class Config(_Section):
     engine: EngineConfig = EngineConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     limits: LimitsConfig = LimitsConfig()
+    agents: AgentsConfig = AgentsConfig()
+    store: StoreConfig = StoreConfig()
     search: SearchConfig = SearchConfig()
     run: RunConfig = RunConfig()

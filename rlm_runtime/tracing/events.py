@@ -74,8 +74,10 @@ class AgentStarted(Event, frozen=True, kw_only=True, tag="agent_started"):
     agent_id: str
     parent_id: str | None
     depth: int
-    kind: str  # "search", "direct", ...
+    kind: str  # `types.AgentKind`
     task_blob: str | None
+    start: Literal["fresh", "fork"] = "fresh"  # fork: its prompt continues its parent's
+    names: tuple[str, ...] | None = None  # the values it may read; null: all
 
 
 class ValueRead(Event, frozen=True, kw_only=True, tag="value_read"):
@@ -128,6 +130,7 @@ class CallFinished(Event, frozen=True, kw_only=True, tag="call_finished"):
     max_tokens: int
     temperature: float
     shared_by: int  # identical calls that were answered by this one, itself included
+    is_forced: bool = False  # the ids generated were given: a recorded script
     prompt_tokens: int | None
     cached_tokens: int | None
     computed_tokens: int | None
@@ -143,6 +146,28 @@ class CallFinished(Event, frozen=True, kw_only=True, tag="call_finished"):
     finish_reason: str | None
 
 
+class TurnFinished(Event, frozen=True, kw_only=True, tag="turn_finished"):
+    """An agent did one thing that the model decided: a function call and what came of it."""
+
+    agent_id: str
+    turn: int  # from 1
+    request_id: str
+    function: str  # "READ", ...; empty: what was generated is no call
+    outcome: Literal["ok", "error"]
+    error_code: str | None
+    observation_tokens: int
+
+
+class Compaction(Event, frozen=True, kw_only=True, tag="compaction"):
+    """An agent's window ran out: it goes on in a new branch from the shared prefix."""
+
+    agent_id: str
+    turn: int
+    prompt_tokens_before: int
+    prompt_tokens_after: int
+    kept_as: str  # the value that holds what the branch before said
+
+
 class AgentFinished(Event, frozen=True, kw_only=True, tag="agent_finished"):
     """An agent ended."""
 
@@ -151,6 +176,8 @@ class AgentFinished(Event, frozen=True, kw_only=True, tag="agent_finished"):
     found: bool | None
     result_blob: str | None
     wall_s: float
+    result_name: str | None = None  # the stored value that is the result
+    result_version: int | None = None
 
 
 class RunFinished(Event, frozen=True, kw_only=True, tag="run_finished"):
@@ -177,6 +204,8 @@ AnyEvent = (
     | AgentStarted
     | ValueRead
     | CallFinished
+    | TurnFinished
+    | Compaction
     | AgentFinished
     | RunFinished
 )

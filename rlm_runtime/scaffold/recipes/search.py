@@ -31,7 +31,7 @@ from rlm_runtime.scaffold.recipes.search_result import Passage, RankedChunk, Sea
 from rlm_runtime.scaffold.thread_watch import ThreadWatch
 from rlm_runtime.scaffold.units import units
 from rlm_runtime.tracing import Recorder, ValueRead
-from rlm_runtime.types import Limits, Ref, StopReason
+from rlm_runtime.types import Ref, StopReason
 
 LEAD_BYTES = 2_000
 """How far in front of a chunk the heading of its first sentence is looked for."""
@@ -214,7 +214,7 @@ class Search:
         new = {document.digest for document in unknown} - set(read)
         asker.job.begin_stage("ranking chunks", len(unknown) + len(new))
         # Under a limit a read chunk is soon a ranked one: little is lost when the limit comes.
-        is_limited = asker.job.limits != Limits()
+        is_limited = asker.job.limits.has_budget
         stop: StopReason | None = None
         step = min(self._wave, LIMITED_WAVE) if is_limited else self._wave
         for start in range(0, len(ordered), step):
