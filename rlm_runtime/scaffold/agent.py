@@ -6,13 +6,13 @@ The kinds differ in who decides the steps: Python (`direct` and the recipes) or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import anyio
 
 from rlm_runtime.errors import EngineDead, LimitExceeded
-from rlm_runtime.scaffold.tree import Seat
+from rlm_runtime.scaffold.tree import Seat, Work
 from rlm_runtime.tracing import AgentFinished, AgentStarted
 from rlm_runtime.types import AgentId, AgentKind, Ref, StopReason
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 Start = Literal["fresh", "fork"]
 """fresh: a prompt of its own from the shared prefix; fork: its parent's ids, and a task behind."""
 
+FORKABLE: frozenset[AgentKind] = frozenset({"calls"})
+"""Kinds whose prompts can go on behind another agent's. The others put a text in front of all they
+say about it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -30,6 +34,7 @@ class Outcome:
     Attributes:
         stop_reason: `final`, or what ended it before.
         result: The stored value that is the result; `None` when there is none.
+        answer: The answer in words, where it is not a stored value.
         found: Whether there is an answer; `None` where that is no question.
         turns: Turns that the model decided.
         error: The message of the error that ended it; empty when none did.
@@ -38,6 +43,7 @@ class Outcome:
 
     stop_reason: StopReason
     result: Ref | None = None
+    answer: str | None = None
     found: bool | None = None
     turns: int = 0
     error: str = ""
@@ -85,9 +91,7 @@ class AgentResult:
     stored: tuple[Ref, ...]
 
 
-async def run_agent(
-    agent: Agent, seat: Seat, task: str, context: AgentContext, *, start: Start = "fresh"
-) -> AgentResult:
+async def run_agent(agent: Agent, seat: Seat, task: str, context: AgentContext) -> AgentResult:
     """Run an agent at its place; its beginning and end are in the log, whatever the end.
 
     A limit of the tree is an end: the outcome has its `stop_reason`.
@@ -99,6 +103,7 @@ async def run_agent(
     recorder = seat.tree.recorder
     started_at_s = recorder.now()
     names = context.visible
+    seat = replace(seat, work=Work(agent.kind, task, names))
     recorder.emit(
         AgentStarted(
             at_s=started_at_s,
@@ -107,7 +112,7 @@ async def run_agent(
             depth=seat.depth,
             kind=agent.kind,
             task_blob=recorder.blob(task.encode()),
-            start=start,
+            start="fresh" if seat.forked is None else "fork",
             names=None if names is None else tuple(sorted(names)),
         )
     )
@@ -123,14 +128,14 @@ async def run_agent(
         outcome = Outcome(stop_reason=StopReason.ENGINE_DEAD)
         raise
     finally:
-        now, result = recorder.now(), outcome.result
+        now, result, answer = recorder.now(), outcome.result, outcome.answer
         recorder.emit(
             AgentFinished(
                 at_s=now,
                 agent_id=seat.agent_id,
                 stop_reason=outcome.stop_reason,
                 found=outcome.found,
-                result_blob=None,
+                result_blob=None if answer is None else recorder.blob(answer.encode()),
                 wall_s=now - started_at_s,
                 result_name=None if result is None else result.name,
                 result_version=None if result is None else result.version,

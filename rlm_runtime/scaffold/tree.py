@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -15,7 +15,7 @@ from rlm_runtime.scaffold.likelihood import Asker, ScoreMemo
 from rlm_runtime.scheduler import Job, Scheduler
 from rlm_runtime.store.budget import ReadBudget
 from rlm_runtime.tracing import Recorder
-from rlm_runtime.types import AgentId, StopReason
+from rlm_runtime.types import AgentId, AgentKind, StopReason
 
 Script = Callable[[AgentId, int], tuple[int, ...] | None]
 """Ids that an agent's turn generates (agent, turn from 1); `None`: the model's own. Needs an engine
@@ -50,6 +50,30 @@ class Tree:
     reads: ReadBudget
     script: Script | None = None
 
+    def agent_reads(self) -> ReadBudget:
+        """What one more agent may read, as part of what the tree may."""
+        agents = self.config.agents
+        return ReadBudget(
+            max_tokens_per_read=agents.max_tokens_per_read,
+            max_tokens=agents.max_read_tokens,
+            parent=self.reads,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an agent is busy with: two agents with equal work would do the same.
+
+    Attributes:
+        kind: Who decides its steps.
+        task: In words.
+        names: The values it was given; `None` is all.
+    """
+
+    kind: AgentKind
+    task: str
+    names: frozenset[str] | None
+
 
 @dataclass(frozen=True, slots=True)
 class Seat:
@@ -61,6 +85,7 @@ class Seat:
         depth: 0 for a root.
         parent: Who started it.
         forked: A fork's first prompt: its parent's, with the fork's task behind it.
+        work: What the agent works on, once it runs.
     """
 
     tree: Tree
@@ -68,6 +93,7 @@ class Seat:
     depth: int = 0
     parent: Seat | None = None
     forked: Prompt | None = None
+    work: Work | None = None
     _numbers: count[int] = field(default_factory=lambda: count(1), repr=False, compare=False)
 
     @property
@@ -75,6 +101,18 @@ class Seat:
         """The agent's way to the model."""
         tree = self.tree
         return Asker(tree.scheduler, tree.layout, tree.job, self.agent_id, self.depth)
+
+    @property
+    def result_name(self) -> str:
+        """The name for a result that nobody named: `answer_a1_2`; no other agent has it."""
+        return f"answer_{self.agent_id.replace('.', '_')}"
+
+    def lineage(self) -> Iterator[Seat]:
+        """This place and those above it, up to the root's."""
+        seat: Seat | None = self
+        while seat is not None:
+            yield seat
+            seat = seat.parent
 
     def child(self, forked: Prompt | None = None) -> Seat:
         """The next child's place.
