@@ -165,6 +165,7 @@ class ContextBudgetExceeded(ContextError):
         limit_name: Which limit: `max_tokens_per_read`, `max_tokens`, or `tree max_tokens`.
         limit: Its bound, tokens.
         left: Tokens that may still be read under it.
+        smaller: A path that fits what is left of all limits; empty when there is none.
     """
 
     code = "context_budget"
@@ -178,13 +179,15 @@ class ContextBudgetExceeded(ContextError):
         left: int,
         *,
         is_estimated: bool = False,
+        smaller: str = "",
     ) -> None:
         about = "about " if is_estimated else ""
         rest = "" if left == limit else f", {left:,} left"
+        part = f"Read a part, as {smaller}, or ask" if smaller else "No part of it fits: ask"
         super().__init__(
             f"Reading {name!r} needs {about}{size_tokens:,} tokens; "
             f"{limit_name} is {limit:,}{rest}.",
-            f"Read a part, as {name}[0:{max(1, left) * 3}], or ask a question about it with QUERY.",
+            f"{part} a question about it with QUERY.",
         )
         self.name = name
         self.size_tokens = size_tokens
@@ -192,6 +195,7 @@ class ContextBudgetExceeded(ContextError):
         self.limit_name = limit_name
         self.limit = limit
         self.left = left
+        self.smaller = smaller
 
 
 class QuotaExceeded(ContextError):

@@ -8,9 +8,10 @@ together, and settles what it did load.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rlm_runtime.errors import ContextBudgetExceeded
 
@@ -24,6 +25,12 @@ class Reservation:
     """
 
     tokens: int
+
+
+class _Limit(NamedTuple):
+    name: str
+    bound: int
+    left: int
 
 
 class ReadBudget:
@@ -62,21 +69,56 @@ class ReadBudget:
     def left(self) -> int | None:
         """Tokens that may still be read, here and in all it is part of; `None`: no bound."""
         with self._lock:
-            rooms = [room for budget in self._chain() if (room := budget._room()) is not None]
+            rooms = (
+                budget.max_tokens - budget._used - budget._reserved
+                for budget in self._chain()
+                if budget.max_tokens is not None
+            )
             return min(rooms, default=None)
 
+    @property
+    def largest_read(self) -> int | None:
+        """Tokens of the largest read that every limit still allows; `None`: no bound."""
+        with self._lock:
+            return min((limit.left for limit in self._limits()), default=None)
+
     @contextmanager
-    def reserve(self, tokens: int, name: str) -> Iterator[Reservation]:
+    def reserve(
+        self,
+        tokens: int,
+        name: str,
+        *,
+        is_estimated: bool = False,
+        smaller: Callable[[int], str] = lambda _: "",
+    ) -> Iterator[Reservation]:
         """Take room for a read; when the body ends, its tokens are charged, after an error none.
+
+        Args:
+            tokens: What the read loads at most.
+            name: What is read; for messages.
+            is_estimated: `tokens` is not exact; for messages.
+            smaller: Gives a path that loads at most so many tokens, for the message of an error.
 
         Raises:
             ContextBudgetExceeded: It does not fit; nothing was charged.
         """
         with self._lock:
-            for budget in self._chain():
-                budget._check(tokens, name)
-            for budget in self._chain():
-                budget._reserved += tokens
+            limits = list(self._limits())
+            refusing = next((limit for limit in limits if tokens > limit.left), None)
+            if refusing is None:
+                for budget in self._chain():
+                    budget._reserved += tokens
+        if refusing is not None:
+            fits = min(limit.left for limit in limits)
+            raise ContextBudgetExceeded(
+                name,
+                tokens,
+                refusing.name,
+                refusing.bound,
+                refusing.left,
+                is_estimated=is_estimated,
+                smaller=smaller(fits),
+            )
         reservation = Reservation(tokens)
         charged = 0
         try:
@@ -94,14 +136,11 @@ class ReadBudget:
             yield budget
             budget = budget._parent
 
-    def _room(self) -> int | None:
-        if self.max_tokens is None:
-            return None
-        return self.max_tokens - self._used - self._reserved
-
-    def _check(self, tokens: int, name: str) -> None:
-        per_read, room = self.max_tokens_per_read, self._room()
-        if per_read is not None and tokens > per_read:
-            raise ContextBudgetExceeded(name, tokens, "max_tokens_per_read", per_read, per_read)
-        if room is not None and self.max_tokens is not None and tokens > room:
-            raise ContextBudgetExceeded(name, tokens, self._limit_name, self.max_tokens, room)
+    def _limits(self) -> Iterator[_Limit]:
+        for budget in self._chain():
+            per_read, total = budget.max_tokens_per_read, budget.max_tokens
+            if per_read is not None:
+                yield _Limit("max_tokens_per_read", per_read, per_read)
+            if total is not None:
+                left = total - budget._used - budget._reserved
+                yield _Limit(budget._limit_name, total, left)
