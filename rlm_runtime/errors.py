@@ -233,15 +233,22 @@ class LimitExceeded(RLMError):
     Attributes:
         stop_reason: The typed end this limit leads to.
         limit: The bound.
-        value: What the next call would have brought the count to.
+        value: What the next call, or all that was planned, would have brought the count to.
     """
 
     code = "limit_exceeded"
     exit_code = 4
 
-    def __init__(self, stop_reason: StopReason, name: str, limit: float, value: float) -> None:
+    def __init__(
+        self,
+        stop_reason: StopReason,
+        name: str,
+        limit: float,
+        value: float,
+        subject: str = "the next call",
+    ) -> None:
         super().__init__(
-            f"The limit {name}={limit:,} does not allow the next call (it needs {value:,}).",
+            f"The limit {name}={limit:,} does not allow {subject} (it needs {value:,}).",
             f"Raise {name}, or ask for less.",
         )
         self.stop_reason = stop_reason
