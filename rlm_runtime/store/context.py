@@ -6,16 +6,24 @@ reference to the old one still finds the old bytes.
 
 from __future__ import annotations
 
-import difflib
 import os
+import tempfile
 import threading
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rlm_runtime.errors import ContextError, InputError, UnknownName
+import msgspec
+
+from rlm_runtime.errors import ContextError, QuotaExceeded, UnknownName
+from rlm_runtime.store import codec
 from rlm_runtime.store.chunks import CountTokens, bytes_per_token
-from rlm_runtime.store.names import check_name
-from rlm_runtime.store.text_file import check_text
+from rlm_runtime.store.names import check_name, closest
+from rlm_runtime.store.paths import Step, ValuePath, follow
+from rlm_runtime.store.recent import Recent
+from rlm_runtime.store.spill import SpilledContent, SpillFile
+from rlm_runtime.store.text_file import check_text, check_utf8
+from rlm_runtime.store.text_view import EncodedText, TextView
 from rlm_runtime.store.values import Digest, FileContent, Sliceable, Value, open_regular
 from rlm_runtime.types import Ref, ValueKind
 
@@ -24,6 +32,11 @@ EXACT_BYTES = 256 * 2**10
 
 COPIED_BYTES = 256 * 2**10
 """Files up to this size are copied: no descriptor is held, and later changes don't matter."""
+
+
+KEPT_ROOT_BYTES = 32 * 2**20
+"""Stored bytes of the structures that are kept decoded, for reads of parts; as objects some five
+times that. A larger one is decoded for every read."""
 
 
 class TokenCount(NamedTuple):
@@ -41,52 +54,86 @@ class TokenCount(NamedTuple):
 class ContextStore:
     """Immutable values by name and version.
 
-    Any thread may call it; `put_file` and `tokens` take their time outside the lock, so that a
-    caller with an event loop can run them in a worker thread.
+    Any thread may call it; what reads or writes much takes its time outside the lock, so that a
+    caller with an event loop can run it in a worker thread.
 
     Args:
         count_tokens: Tokens of a text by the model's own tokenizer.
+        spill_bytes: Larger values are kept in a file and read in place; `None`: all in memory.
+        spill_directory: Where that file is; `None`: the system's folder for temporary files.
+        max_bytes: Most `total_bytes`; `None` is no bound.
+        decode: Makes values of stored bytes.
     """
 
-    def __init__(self, count_tokens: CountTokens) -> None:
+    def __init__(
+        self,
+        count_tokens: CountTokens,
+        *,
+        spill_bytes: int | None = None,
+        spill_directory: Path | None = None,
+        max_bytes: int | None = None,
+        decode: codec.Decode = codec.decode,
+    ) -> None:
         self._count_tokens = count_tokens
+        self._spill_bytes = spill_bytes
+        self._spill = SpillFile(spill_directory or Path(tempfile.gettempdir()))
+        self._max_bytes = max_bytes
+        self._decode = decode
         self._lock = threading.Lock()
+        self._spilling = threading.Lock()
         self._values: dict[str, list[Value]] = {}
-        self._in_memory: dict[str, bytes] = {}
+        self._kept: dict[str, bytes | SpilledContent] = {}
+        self._total_bytes = 0
         self._tokens: dict[str, TokenCount] = {}
+        self._views: dict[Ref, TextView] = {}
+        self._roots: Recent[str, object] = Recent(KEPT_ROOT_BYTES)
+
+    @property
+    def total_bytes(self) -> int:
+        """What the store keeps, in memory and spilled.
+
+        Equal contents count once, files that are read in place not at all.
+        """
+        return self._total_bytes
+
+    def put_value(self, name: str, value: object) -> Ref:
+        """Store a Python value under a name: text, bytes, numbers, lists, dicts, NumPy arrays.
+
+        Later changes to the value don't matter. See `codec.encode` for what can be stored.
+
+        Raises:
+            InputError: The name can't be a variable; or the value can't be stored: the place in it
+                is named.
+            QuotaExceeded: The store is full, or the disk it spills to. What was stored stays.
+            ConfigError: The folder for large values can't be used.
+        """
+        check_name(name)
+        if type(value) is str:
+            return self.put_text(name, value)
+        encoded = codec.encode(value)
+        return self._put(name, encoded.kind, (encoded.data,))
 
     def put(self, name: str, kind: ValueKind, data: bytes) -> Ref:
         """Store bytes under a name; equal contents are kept once.
 
         Raises:
             InputError: The name can't be a variable, or `str` bytes are not UTF-8.
+            QuotaExceeded: As `put_value`, and `ConfigError`.
         """
         check_name(name)
         if kind == "str":
-            try:
-                data.decode("utf-8")
-            except UnicodeDecodeError as err:
-                raise InputError(
-                    f"The text for {name!r} is not UTF-8 (byte {err.start:,}).",
-                    "Store it as bytes, or encode it as UTF-8.",
-                ) from err
-        return self._put_in_memory(name, kind, data)
+            check_utf8(data, f"The text for {name!r}")
+        return self._put(name, kind, (data,))
 
     def put_text(self, name: str, text: str) -> Ref:
-        """Store a text under a name.
+        """Store a text under a name. A long one is encoded piece by piece.
 
         Raises:
             InputError: The name can't be a variable, or the text can't be UTF-8.
+            QuotaExceeded: As `put_value`, and `ConfigError`.
         """
         check_name(name)
-        try:
-            data = text.encode("utf-8")
-        except UnicodeEncodeError as err:
-            raise InputError(
-                f"The text for {name!r} has half a surrogate pair at character {err.start:,}.",
-                "Decode it from its source without `surrogateescape`.",
-            ) from err
-        return self._put_in_memory(name, "str", data)
+        return self._put(name, "str", EncodedText(text, f"The text for {name!r}"))
 
     def put_bytes(self, name: str, data: bytes) -> Ref:
         """Store raw bytes under a name.
@@ -111,7 +158,7 @@ class ContextStore:
         checked = check_text(content, os.fspath(path))
         content.skip(checked.start_byte)
         if len(content) <= COPIED_BYTES:
-            return self._put_in_memory(name, "str", content[:])
+            return self._put(name, "str", (content[:],))
         return self._add(name, "str", content, checked.digest)
 
     def get(self, name: str, version: int | None = None) -> Value:
@@ -153,6 +200,48 @@ class ContextStore:
         """
         return self._at(ref).text(start_byte, end_byte)
 
+    def load(self, ref: Ref, steps: Sequence[Step] = ()) -> object:
+        """A value or a part of it as a Python object, which belongs to the caller.
+
+        A slice of a text or of an array reads only what it returns; text slices count characters.
+        Arrays can't be written to.
+
+        Args:
+            ref: The value.
+            steps: The way to the part, as `ValuePath.steps`.
+
+        Raises:
+            BadPath: There is no such part; the nearest keys or the length are named.
+            ContextError: The reference is not this store's, or the bytes can't be decoded.
+            InputError: The file behind the value has changed.
+        """
+        value = self._at(ref)
+        if not steps:
+            return self._decode(ref.kind, _buffer(value.content))
+        part = follow(self._root(value), ValuePath(ref.name, tuple(steps)))
+        if isinstance(part, list | dict):  # it is part of what is kept for the next read
+            part = msgspec.msgpack.decode(msgspec.msgpack.encode(part))
+        return part
+
+    def view(self, ref: Ref, steps: Sequence[Step] = ()) -> TextView:
+        """A text by its characters, of which only what is asked for is read.
+
+        Args:
+            ref: The value.
+            steps: The way to a text in it; without one the text is viewed in place.
+
+        Raises:
+            ContextError: What is there is no text; and as `load`.
+        """
+        if ref.kind == "str" and not steps:
+            return self._view(self._at(ref))
+        part = self.load(ref, steps)
+        if not isinstance(part, str):
+            raise ContextError(
+                f"{str(ValuePath(ref.name, tuple(steps)))!r} is no text.", "Read its parts instead."
+            )
+        return TextView(part.encode("utf-8"))
+
     def names(self) -> tuple[str, ...]:
         """All names, sorted."""
         with self._lock:
@@ -165,6 +254,12 @@ class ContextStore:
             UnknownName: Nothing is stored under the name.
         """
         return tuple(value.ref for value in self._versions(name))
+
+    def nearest(self, name: str) -> tuple[str, ...]:
+        """The names most like one that is not stored, the likeliest first; at most three."""
+        with self._lock:
+            names = tuple(self._values)
+        return closest(name, names)
 
     def tokens(self, ref: Ref) -> TokenCount:
         """How many tokens a value has; counted once for equal contents.
@@ -188,12 +283,54 @@ class ContextStore:
             self._tokens[ref.digest] = counted
         return counted
 
-    def _put_in_memory(self, name: str, kind: ValueKind, data: bytes) -> Ref:
-        digest = Digest(kind)
-        digest.update(data)
+    def _put(self, name: str, kind: ValueKind, pieces: Iterable[bytes]) -> Ref:
+        """Store the bytes of pieces, which are gone through twice."""
+        digest, size = Digest(kind), 0
+        for piece in pieces:
+            digest.update(piece)
+            size += len(piece)
+        content = self._keep(digest.hex(), size, pieces)
+        return self._add(name, kind, content, digest.hex())
+
+    def _keep(self, digest: str, size: int, pieces: Iterable[bytes]) -> bytes | SpilledContent:
+        """What is kept for a digest: what was kept before, or the bytes of pieces from now on."""
+        if self._spill_bytes is None or size <= self._spill_bytes:
+            return self._keep_once(digest, size, pieces, b"".join)
+        with self._spilling:  # so that equal contents at once are written once
+            return self._keep_once(digest, size, pieces, self._spill.write)
+
+    def _keep_once(
+        self,
+        digest: str,
+        size: int,
+        pieces: Iterable[bytes],
+        keep: Callable[[Iterable[bytes]], bytes | SpilledContent],
+    ) -> bytes | SpilledContent:
         with self._lock:
-            data = self._in_memory.setdefault(digest.hex(), data)
-        return self._add(name, kind, data, digest.hex())
+            kept = self._kept.get(digest)
+            if kept is not None:
+                return kept
+            self._check_quota(size)
+            self._total_bytes += size
+        try:
+            content = keep(pieces)
+        except BaseException:
+            with self._lock:
+                self._total_bytes -= size
+            raise
+        with self._lock:
+            kept = self._kept.setdefault(digest, content)
+            if kept is not content:
+                self._total_bytes -= size
+        return kept
+
+    def _check_quota(self, size: int) -> None:
+        if self._max_bytes is not None and self._total_bytes + size > self._max_bytes:
+            raise QuotaExceeded(
+                f"The store has no room for {size:,} bytes: it holds {self._total_bytes:,} of "
+                f"{self._max_bytes:,} (store.max_bytes).",
+                "Raise the limit, or store less.",
+            )
 
     def _add(self, name: str, kind: ValueKind, content: Sliceable, digest: str) -> Ref:
         # Each version keeps its own content: of two equal files, one may change later.
@@ -203,13 +340,31 @@ class ContextStore:
             versions.append(Value(ref, content))
         return ref
 
+    def _root(self, value: Value) -> object:
+        """What paths into a value begin at; not to be changed or handed out."""
+        ref = value.ref
+        if ref.kind == "str":
+            return self._view(value)
+        buffer = _buffer(value.content)
+        if ref.kind == "bytes":
+            return buffer
+        root = self._roots.get(ref.digest)
+        if root is None:
+            root = self._decode(ref.kind, buffer)
+            if ref.kind == "mp" and ref.size_bytes <= KEPT_ROOT_BYTES:
+                self._roots.put(ref.digest, root, ref.size_bytes)
+        return root
+
+    def _view(self, value: Value) -> TextView:
+        with self._lock:
+            return self._views.setdefault(value.ref, TextView(value.content))
+
     def _versions(self, name: str) -> list[Value]:
         with self._lock:
             versions = self._values.get(name)
-            if versions is not None:
-                return versions
-            near = difflib.get_close_matches(name, self._values, n=3, cutoff=0.0)
-        raise UnknownName(name, tuple(near))
+        if versions is None:
+            raise UnknownName(name, self.nearest(name))
+        return versions
 
     def _at(self, ref: Ref) -> Value:
         value = self.get(ref.name, ref.version)
@@ -219,3 +374,9 @@ class ContextStore:
                 "Use references with the store that gave them.",
             )
         return value
+
+
+def _buffer(content: Sliceable) -> codec.Buffer:
+    if isinstance(content, bytes):
+        return content
+    return content.map() if isinstance(content, SpilledContent) else bytes(content[:])

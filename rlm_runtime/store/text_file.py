@@ -85,3 +85,25 @@ def check_text(content: Sliceable, shown: str) -> Checked:
             ) from err
         digest.update(block)
     return Checked(start, digest.hex())
+
+
+def check_utf8(data: bytes, shown: str) -> None:
+    """Make sure that bytes are UTF-8, of any text.
+
+    Args:
+        data: All of them.
+        shown: What messages call them.
+
+    Raises:
+        InputError: They are not; the byte is named.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("strict")
+    for offset in range(0, len(data), BLOCK_BYTES):
+        carried = len(decoder.getstate()[0])
+        try:
+            decoder.decode(data[offset : offset + BLOCK_BYTES], offset + BLOCK_BYTES >= len(data))
+        except UnicodeDecodeError as err:
+            raise InputError(
+                f"{shown} is not UTF-8 (byte {offset - carried + err.start:,}).",
+                "Store it as bytes, or encode it as UTF-8.",
+            ) from err
