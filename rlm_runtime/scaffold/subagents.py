@@ -212,9 +212,12 @@ class Children:
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 async with self._places:
                     handle._outcome = await run_agent(agent, seat, task, context)
-        except RLMError as err:
-            handle._outcome = err
-            if isinstance(err, EngineDead):
+        except Exception as err:
+            if isinstance(err, RLMError):
+                handle._outcome = err
+            if isinstance(err, EngineDead) or not isinstance(err, RLMError):
+                # Now, before its end shows: who waits for it is ended, and does not go on.
+                self._group.cancel_scope.cancel()
                 raise
         finally:
             handle._ended.set()
