@@ -81,6 +81,10 @@ class LimitsConfig(_Section):
 class AgentsConfig(_Section):
     """Agents: what one turn may read, show and write."""
 
+    kind: Literal["auto", "direct", "search", "map_reduce", "classify_each", "calls"] = Field(
+        "search",
+        description="Who works on a task that names nobody; auto chooses by the task and its texts.",
+    )
     max_tokens_per_read: int | None = Field(
         2000, ge=1, description="Most tokens one READ may bring into a prompt."
     )
