@@ -28,7 +28,8 @@ class EngineInfo:
         vocab_size: Ids are below this.
         max_running: Requests that run at the same time.
         backend: Version and device, for reports: "vllm 0.32.0 cpu".
-        can_choose: Requests may have `GenerateRequest.choices`.
+        can_choose: Requests may have `choices`, a `grammar` or a `json_schema`.
+        can_force: Requests may have a `script`.
     """
 
     model: str
@@ -40,6 +41,7 @@ class EngineInfo:
     max_running: int
     backend: str
     can_choose: bool = False
+    can_force: bool = False
 
     @property
     def kv_tokens(self) -> int:
@@ -80,6 +82,14 @@ class GenerateRequest:
             once; none is no constraint. `max_tokens` must hold the longest one and the end, and
             nothing else that ends a request may be set. Up to 2,000, of 20,000 tokens together; a
             new set costs up to 0.1 s before the request is scheduled.
+        script: The ids to generate, instead of what the model would choose: they are computed and
+            cached as its own would be. The end-of-sequence token follows, unless the script ends
+            with it; `max_tokens` holds both. Needs `EngineInfo.can_force`.
+        grammar: The generated text obeys this grammar: xgrammar's EBNF, from the rule `root` on.
+        json_schema: The generated text is JSON that obeys this schema, itself given as JSON.
+
+    At most one of `choices`, `script`, `grammar` and `json_schema` is given. A text under a grammar
+    or a schema may still be cut by `max_tokens`: the facts say why it ended.
     """
 
     request_id: RequestId
@@ -95,6 +105,9 @@ class GenerateRequest:
     read_cache: bool = True
     stop_repetition: bool = False
     choices: tuple[str, ...] = ()
+    script: tuple[int, ...] = ()
+    grammar: str = ""
+    json_schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,10 @@ class Call:
         read_cache: False computes the whole prompt.
         ignore_eos: Generate exactly `max_tokens`.
         stop_repetition: End generation when it loops.
-        choices: The answer is one of these; see `GenerateRequest`.
+        choices: The answer is one of these; see `GenerateRequest`, also for the next three.
+        script: The ids to generate.
+        grammar: The generated text obeys it.
+        json_schema: The generated text is JSON that obeys it.
     """
 
     prompt: Prompt
@@ -75,6 +78,9 @@ class Call:
     ignore_eos: bool = False
     stop_repetition: bool = False
     choices: tuple[str, ...] = ()
+    script: tuple[int, ...] = ()
+    grammar: str = ""
+    json_schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +262,9 @@ class Scheduler:
             read_cache=call.read_cache,
             stop_repetition=call.stop_repetition,
             choices=call.choices,
+            script=call.script,
+            grammar=call.grammar,
+            json_schema=call.json_schema,
         )
         async with aclosing(self._engine.generate(request)) as stream:
             async for item in stream:
@@ -301,6 +310,7 @@ class Scheduler:
             max_tokens=call.max_tokens,
             temperature=call.temperature,
             shared_by=shared_by,
+            is_forced=bool(call.script),
             **_fact_fields(record.facts),
         )
 
@@ -333,6 +343,9 @@ def _identity(call: Call) -> tuple[object, ...] | None:
         call.ignore_eos,
         call.stop_repetition,
         call.choices,
+        call.script,
+        call.grammar,
+        call.json_schema,
     )
 
 

@@ -17,10 +17,13 @@ from rlm_runtime.engine.base import (
     TokenDelta,
 )
 
+EOS = 2
+"""Its end-of-sequence token."""
+
 
 @dataclass
 class FakeEngine:
-    """Answers each request with `max_tokens` copies of id 7, when its gate is open."""
+    """Answers each request with what `answer` says, when its gate is open."""
 
     max_running: int = 4
     kv_blocks: int = 10_000
@@ -36,6 +39,10 @@ class FakeEngine:
     choose: Callable[[GenerateRequest], str] = lambda request: request.choices[0]
     """Which of a request's choices it takes."""
     can_choose: bool = True
+    can_force: bool = True
+    answer: Callable[[GenerateRequest], tuple[int, ...]] = lambda request: (7,) * request.max_tokens
+    """What it generates for a request without a script, cut at `max_tokens`; one that is shorter or
+    ends with `EOS` has stopped by itself. A grammar or a schema is the hook's to obey."""
 
     @property
     def info(self) -> EngineInfo:
@@ -49,6 +56,7 @@ class FakeEngine:
             max_running=self.max_running,
             backend="fake",
             can_choose=self.can_choose,
+            can_force=self.can_force,
         )
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenDelta | Finished]:
@@ -61,25 +69,33 @@ class FakeEngine:
             if self.gate is not None:
                 await self.gate.wait()
             await anyio.lowlevel.checkpoint()
-            yield TokenDelta((7,) * request.max_tokens)
+            generated = self.generated(request)
+            yield TokenDelta(generated)
             span = request.score
             logprobs = None
             if span is not None and not self.loses_scores:
                 logprobs = (self.score(request),) * (span.end - span.start)
             choice = self.choose(request) if request.choices else None
-            yield Finished(self.facts(request), logprobs, choice)
+            yield Finished(self.facts(request, generated), logprobs, choice)
         except anyio.get_cancelled_exc_class():
             self.aborted.append(request.request_id)
             raise
         finally:
             self.running -= 1
 
-    def facts(self, request: GenerateRequest) -> RequestFacts:
+    def generated(self, request: GenerateRequest) -> tuple[int, ...]:
+        if request.script:
+            # As the real one does: the script, then end-of-sequence.
+            script = request.script
+            return script if script[-1] == EOS else (*script, EOS)
+        return self.answer(request)[: request.max_tokens]
+
+    def facts(self, request: GenerateRequest, generated: tuple[int, ...]) -> RequestFacts:
         return RequestFacts(
             prompt_tokens=len(request.prompt_ids),
             cached_tokens=0,
             computed_tokens=len(request.prompt_ids),
-            generated_tokens=request.max_tokens,
+            generated_tokens=len(generated),
             ttft_s=0.0,
             queue_s=0.0,
             prefill_s=0.0,
@@ -88,7 +104,9 @@ class FakeEngine:
             preemptions=0,
             scheduled_at_s=0.0,
             finished_at_s=0.0,
-            finish_reason="length",
+            finish_reason="stop"
+            if len(generated) < request.max_tokens or generated[-1] == EOS
+            else "length",
         )
 
     async def reset_prefix_cache(self) -> None:

@@ -35,13 +35,13 @@ class CachingEngine(FakeEngine):
         fields = {name: getattr(told, name) for name in told.__slots__}
         return EngineInfo(**fields | {"window": self.window, "vocab_size": 49_152})
 
-    def facts(self, request: GenerateRequest) -> RequestFacts:
+    def facts(self, request: GenerateRequest, generated: tuple[int, ...]) -> RequestFacts:
         ids = request.prompt_ids
         cached = self.cached(ids) if request.read_cache else 0
         self.insert(ids)
         if self.caches_generated:
             self.insert(ids + (7,) * (request.max_tokens - 1))
-        facts = super().facts(request)
+        facts = super().facts(request, generated)
         fields = {name: getattr(facts, name) for name in facts.__slots__}
         changed = {"cached_tokens": cached, "computed_tokens": len(ids) - cached}
         return RequestFacts(**fields | changed)
@@ -60,8 +60,8 @@ class CachingEngine(FakeEngine):
 class RerunningEngine(CachingEngine):
     """Computes each scored prompt once more without the cache, and counts both runs."""
 
-    def facts(self, request: GenerateRequest) -> RequestFacts:
-        facts = super().facts(request)
+    def facts(self, request: GenerateRequest, generated: tuple[int, ...]) -> RequestFacts:
+        facts = super().facts(request, generated)
         is_again = request.score is not None and request.read_cache
         return replace(facts, runs=2) if is_again else facts
 
