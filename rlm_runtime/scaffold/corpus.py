@@ -21,7 +21,8 @@ from rlm_runtime.store import Chunk, ContextStore, cut, fit, target_bytes
 from rlm_runtime.types import Ref
 
 KEPT_CHUNKS = 500_000
-"""Chunk bounds that are kept: 65 MB, the chunks of 1.3 GB of English."""
+"""Chunks whose bounds are kept: 65 MB, those of 1.3 GB of English. Where all of them are ranked,
+300 MB more for their parts and digests."""
 
 KEPT_DOCUMENT_TOKENS = 2_000_000
 """Tokens of the documents that are kept: 80 MB, which saves a second per MB of text."""
@@ -104,6 +105,7 @@ class Corpus:
         self._chunks: Recent[str, tuple[Chunk, ...]] = Recent(KEPT_CHUNKS)
         self._fitted: Recent[Piece, tuple[Piece, ...]] = Recent(KEPT_CHUNKS)
         self._documents: Recent[Piece, Document] = Recent(KEPT_DOCUMENT_TOKENS)
+        self._digests: Recent[Piece, str] = Recent(KEPT_CHUNKS)
         self._indexes: Recent[str, TextIndex] = Recent(KEPT_INDEX_BYTES)
         self._making_index = threading.Lock()
 
@@ -151,7 +153,12 @@ class Corpus:
         if document is None:
             document = QuestionLikelihood.document(self.layout, self.text(piece))
             self._documents.put(piece, document, len(document.ids))
+            self._digests.put(piece, document.digest, 1)
         return document
+
+    def digest(self, piece: Piece) -> str:
+        """The digest of a piece's document, which is kept longer than the document."""
+        return self._digests.get(piece) or self.document(piece).digest
 
     def documents(self, pieces: Sequence[Piece]) -> tuple[Document, ...]:
         """The documents of pieces; for a thread, so that the event loop need not encode them."""

@@ -46,19 +46,19 @@ class ScoreMemo:
 
     def __init__(self, max_scores: int = 65_536) -> None:
         self._max_scores = max_scores
-        self._scores: OrderedDict[tuple[str, tuple[int, ...]], float] = OrderedDict()
+        self._scores: OrderedDict[tuple[str | None, tuple[int, ...]], float] = OrderedDict()
 
-    def get(self, document: Document | None, question_ids: tuple[int, ...]) -> float | None:
-        """The score of this question behind this text, if it is known."""
-        key = _memo_key(document, question_ids)
+    def get(self, digest: str | None, question_ids: tuple[int, ...]) -> float | None:
+        """The score of this question behind this document, if it is known."""
+        key = (digest, question_ids)
         score = self._scores.get(key)
         if score is not None:
             self._scores.move_to_end(key)
         return score
 
-    def put(self, document: Document | None, question_ids: tuple[int, ...], score: float) -> None:
-        """Keep a score."""
-        key = _memo_key(document, question_ids)
+    def put(self, digest: str | None, question_ids: tuple[int, ...], score: float) -> None:
+        """Keep a score; of no document, the digest is `None`."""
+        key = (digest, question_ids)
         self._scores[key] = score
         self._scores.move_to_end(key)
         if len(self._scores) > self._max_scores:
@@ -101,19 +101,19 @@ class QuestionLikelihood:
         Returns:
             Sums over the question's tokens, in nats, or the limit that refused the call.
         """
-        scores: list[float | LimitExceeded | None] = [self.known(d) for d in documents]
+        scores: list[float | LimitExceeded | None] = [self.known(_digest(d)) for d in documents]
         missing = [i for i, score in enumerate(scores) if score is None]
         calls = [self.score_call(documents[i], label) for i in missing]
         outcomes = await self._asker.scheduler.run_all(self._asker.job, calls)
         for i, outcome in zip(missing, outcomes, strict=True):
             scores[i] = outcome if isinstance(outcome, LimitExceeded) else _total(outcome)
             if self._memo is not None and isinstance(score := scores[i], float):
-                self._memo.put(documents[i], self._question_ids, score)
+                self._memo.put(_digest(documents[i]), self._question_ids, score)
         return [score for score in scores if score is not None]
 
-    def known(self, document: Document | None) -> float | None:
-        """The score that is remembered from an earlier question, if there is one."""
-        return None if self._memo is None else self._memo.get(document, self._question_ids)
+    def known(self, digest: str | None) -> float | None:
+        """The score behind a document that is remembered from an earlier question, if one is."""
+        return None if self._memo is None else self._memo.get(digest, self._question_ids)
 
     async def read(self, documents: Sequence[Document], label: str) -> None:
         """Compute documents as plain requests, so that scoring takes them from the cache.
@@ -143,15 +143,13 @@ class QuestionLikelihood:
             agent_id=self._asker.agent_id,
             depth=self._asker.depth,
             label=label,
-            group=None if document is None else document.digest,
+            group=_digest(document),
             score=score,
         )
 
 
-def _memo_key(
-    document: Document | None, question_ids: tuple[int, ...]
-) -> tuple[str, tuple[int, ...]]:
-    return ("" if document is None else document.digest), question_ids
+def _digest(document: Document | None) -> str | None:
+    return None if document is None else document.digest
 
 
 def _total(result: CallResult) -> float:

@@ -15,9 +15,10 @@ limit of the tree leaves undone is left out, and the result says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
+from typing import NamedTuple
 
 import anyio.to_thread
 
@@ -59,19 +60,32 @@ class _Candidate:
     document: Document
 
 
+class _Place(NamedTuple):
+    """A piece that will be ranked.
+
+    Attributes:
+        piece: A chunk, or a part of one that is too long for a prompt.
+        position: Of the chunk among those of the texts.
+        digest: Of the piece's document, which is made when its turn comes.
+    """
+
+    piece: Piece
+    position: int
+    digest: str
+
+
 @dataclass(frozen=True, slots=True)
 class _Choice:
     """Which chunks will be ranked.
 
     Attributes:
         lexical: Of each part of the question, the BM25 score of each chunk of the texts.
-        rounds: The pieces to rank (parts of chunks, where these are too long for a prompt) with
-            their chunk's position, in the order of the texts. A round is left out when the one
+        rounds: The pieces to rank, in the order of the texts. A round is left out when the one
             before it found certain answers.
     """
 
     lexical: list[list[float]]
-    rounds: list[list[tuple[Piece, int]]]
+    rounds: list[list[_Place]]
 
 
 @dataclass(slots=True)
@@ -153,10 +167,10 @@ class Search:
         ]
         ranked: set[int] = set()
         stop = await self._score_without_text(parts)
-        for pieces in choice.rounds:
+        for places in choice.rounds:
             if stop is not None or all(self._is_certain(part) for part in parts):
                 break
-            stop = await self._rank(parts, asker, pieces, ranked)
+            stop = await self._rank(parts, asker, places, ranked)
             for part in parts:
                 stop = await self._quote(part, asker) or stop
         return self._result(parts, len(choice.lexical[0]), len(ranked), stop)
@@ -176,11 +190,12 @@ class Search:
             rounds = [sorted(picked[:FIRST_LOOK]), sorted(picked[FIRST_LOOK:])]
         to_do = sum(pieces[i].end_byte - pieces[i].start_byte for places in rounds for i in places)
         done = 0
-        chosen: list[list[tuple[Piece, int]]] = []
+        chosen: list[list[_Place]] = []
         for places in rounds:
             chosen.append([])
             for i in places:
-                chosen[-1] += [(part, i) for part in self._corpus.fitted(pieces[i])]
+                for part in self._corpus.fitted(pieces[i]):
+                    chosen[-1].append(_Place(part, i, self._corpus.digest(part)))
                 done += pieces[i].end_byte - pieces[i].start_byte
                 watch.encoding(done, to_do)
         return _Choice(lexical, chosen)
@@ -197,21 +212,20 @@ class Search:
         self,
         parts: Sequence[_Part],
         asker: Asker,
-        pieces: Sequence[tuple[Piece, int]],
+        places: Sequence[_Place],
         ranked: set[int],
     ) -> StopReason | None:
         """Score the question behind each piece; `ranked` gets the positions of their chunks."""
         read = self._corpus.read
-        documents = {piece: self._corpus.document(piece) for piece, _ in pieces}
         # Chunks that are in the cache cost little now, and more once others have taken their room.
-        ordered = sorted(pieces, key=lambda place: documents[place[0]].digest not in read)
+        ordered = sorted(places, key=lambda place: place.digest not in read)
         unknown = [
-            document
-            for document in documents.values()
+            place.digest
+            for place in places
             for part in parts
-            if part.likelihood.known(document) is None
+            if part.likelihood.known(place.digest) is None
         ]
-        new = {document.digest for document in unknown} - set(read)
+        new = set(unknown) - set(read)
         asker.job.begin_stage("ranking chunks", len(unknown) + len(new))
         # Under a limit a read chunk is soon a ranked one: little is lost when the limit comes.
         is_limited = asker.job.limits.has_budget
@@ -219,7 +233,11 @@ class Search:
         step = min(self._wave, LIMITED_WAVE) if is_limited else self._wave
         for start in range(0, len(ordered), step):
             wave = ordered[start : start + step]
-            unread = [documents[piece] for piece, _ in wave if documents[piece].digest in new]
+            # Of texts longer than what is kept of them, these are encoded anew: in a thread, and
+            # not all of them at once.
+            pieces = [place.piece for place in wave]
+            documents = await anyio.to_thread.run_sync(self._corpus.documents, pieces)
+            unread = [document for document in documents if document.digest in new]
             await parts[0].likelihood.read(unread, "read chunk")
             for part in parts:
                 stop = await self._rank_wave(part, asker, wave, documents, ranked) or stop
@@ -231,22 +249,25 @@ class Search:
         self,
         part: _Part,
         asker: Asker,
-        wave: Sequence[tuple[Piece, int]],
-        documents: Mapping[Piece, Document],
+        wave: Sequence[_Place],
+        documents: Sequence[Document],
         ranked: set[int],
     ) -> StopReason | None:
         stop: StopReason | None = None
-        remembered = [part.likelihood.known(documents[piece]) is not None for piece, _ in wave]
-        outcomes = await part.likelihood.scores([documents[p] for p, _ in wave], "rank chunk")
-        for (piece, position), is_old, outcome in zip(wave, remembered, outcomes, strict=True):
+        remembered = [part.likelihood.known(place.digest) is not None for place in wave]
+        outcomes = await part.likelihood.scores(documents, "rank chunk")
+        for place, document, is_old, outcome in zip(
+            wave, documents, remembered, outcomes, strict=True
+        ):
             if isinstance(outcome, LimitExceeded):
                 stop = outcome.stop_reason
                 continue
-            ranked.add(position)
-            part.chunks[piece] = self._ranked_chunk(part, piece, position, outcome)
+            piece = place.piece
+            ranked.add(place.position)
+            part.chunks[piece] = self._ranked_chunk(part, piece, place.position, outcome)
             if not is_old:
-                self._corpus.read.add(documents[piece].digest, len(documents[piece].ids))
-                self._note_read(asker, piece, piece.start_byte, piece.end_byte, documents[piece])
+                self._corpus.read.add(document.digest, len(document.ids))
+                self._note_read(asker, piece, piece.start_byte, piece.end_byte, document)
         return stop
 
     def _ranked_chunk(self, part: _Part, piece: Piece, position: int, score: float) -> RankedChunk:
@@ -265,7 +286,7 @@ class Search:
                 break
             part.quoted.add(piece)
             documents = [sentence.document for sentence in sentences]
-            remembered = [part.likelihood.known(document) is not None for document in documents]
+            remembered = [part.likelihood.known(d.digest) is not None for d in documents]
             outcomes = await part.likelihood.scores(documents, "score sentence")
             for sentence, is_old, outcome in zip(sentences, remembered, outcomes, strict=True):
                 if isinstance(outcome, LimitExceeded):

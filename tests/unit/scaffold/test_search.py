@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from rlm_runtime.config import SearchConfig
 from rlm_runtime.engine.base import GenerateRequest
 from rlm_runtime.errors import EngineError
 from rlm_runtime.prompt import ChatTemplate, Document, Layout, Tokenizer
+from rlm_runtime.scaffold import corpus as corpus_module
 from rlm_runtime.scaffold import thread_watch
 from rlm_runtime.scaffold.corpus import Corpus, Piece
 from rlm_runtime.scaffold.likelihood import Asker, ScoreMemo
@@ -152,6 +154,38 @@ async def test_of_a_long_text_the_rest_is_read_only_without_a_certain_answer(
     assert (uncertain := await bench.ask("report")).is_uncertain
     assert uncertain.ranked == 20
     assert uncertain.passages[0] == certain.passages[0]
+
+
+async def test_documents_that_were_forgotten_are_made_again_in_a_thread_a_wave_at_a_time(
+    fake_engine: FakeEngine, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus_module, "KEPT_DOCUMENT_TOKENS", 2 * CHUNK_TOKENS)
+    fake_engine.kv_blocks = 16  # waves of four chunks
+    bench = Bench(fake_engine, model_dir)
+    text = paragraphs(40, fact_at=31)
+    bench.store.put_text("report", text)
+    threads: set[int] = set()
+    encode = bench.layout.tokenizer.encode
+
+    def noting(words: str) -> tuple[int, ...]:
+        if len(words) > len(FILLER * 2):
+            threads.add(threading.get_ident())
+        return encode(words)
+
+    alive: list[int] = []
+
+    def count_documents(_request: GenerateRequest) -> None:
+        alive.append(sum(isinstance(thing, Document) for thing in gc.get_objects()))
+
+    monkeypatch.setattr(bench.layout.tokenizer, "encode", noting)
+    monkeypatch.setattr(fake_engine, "on_request", count_documents)
+    before = sum(isinstance(thing, Document) for thing in gc.get_objects())
+    result = await bench.ask("report", exhaustive=True)
+    assert result.passages[0].text == FACT
+    assert result.ranked == result.pieces >= 40
+    assert threads
+    assert threading.get_ident() not in threads
+    assert max(alive) - before < result.pieces // 2
 
 
 async def test_sentences_are_scored_chunk_after_chunk_until_one_is_certain(
