@@ -63,6 +63,9 @@ class ContextStore:
         spill_directory: Where that file is; `None`: the system's folder for temporary files.
         max_bytes: Most `total_bytes`; `None` is no bound.
         decode: Makes values of stored bytes.
+
+    Attributes:
+        count_tokens: As given.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class ContextStore:
         max_bytes: int | None = None,
         decode: codec.Decode = codec.decode,
     ) -> None:
-        self._count_tokens = count_tokens
+        self.count_tokens = count_tokens
         self._spill_bytes = spill_bytes
         self._spill = SpillFile(spill_directory or Path(tempfile.gettempdir()))
         self._max_bytes = max_bytes
@@ -276,9 +279,9 @@ class ContextStore:
         if counted is None:
             if ref.kind == "str" and ref.size_bytes <= EXACT_BYTES:
                 text = value.text(0, ref.size_bytes)
-                counted = TokenCount(self._count_tokens(text), is_estimated=False)
+                counted = TokenCount(self.count_tokens(text), is_estimated=False)
             else:
-                mean_bytes = bytes_per_token(value.content, self._count_tokens)
+                mean_bytes = bytes_per_token(value.content, self.count_tokens)
                 counted = TokenCount(round(ref.size_bytes / mean_bytes), is_estimated=True)
             self._tokens[ref.digest] = counted
         return counted

@@ -105,9 +105,17 @@ class TextView:
         start, stop = where.start or 0, where.stop
         if start < 0 or (stop is not None and stop < 0):
             start, stop, _ = where.indices(len(self))
-        begin = self._byte(start)
-        end = len(self._content) if stop is None else self._byte(max(start, stop))
+        begin = self.byte(start)
+        end = len(self._content) if stop is None else self.byte(max(start, stop))
         return bytes(self._content[begin:end]).decode("utf-8")
+
+    def byte(self, character: int) -> int:
+        """The byte at which a character begins; the text's end for one behind it."""
+        if character >= self._index(character):
+            return len(self._content)
+        block = bisect_right(self._begun, character) - 1
+        starts = np.flatnonzero(self._starts(block))
+        return block * BLOCK_BYTES + int(starts[character - self._begun[block]])
 
     def lines(self) -> Iterator[str]:
         """The lines in order, without their ends, as of `str.splitlines`.
@@ -204,14 +212,6 @@ class TextView:
             piece = held + decoder.decode(block, final=is_last)
             held = holds_back if holds_back and not is_last and piece.endswith(holds_back) else ""
             yield piece[: len(piece) - len(held)]
-
-    def _byte(self, character: int) -> int:
-        """Where a character begins; the text's end for one behind it."""
-        if character >= self._index(character):
-            return len(self._content)
-        block = bisect_right(self._begun, character) - 1
-        starts = np.flatnonzero(self._starts(block))
-        return block * BLOCK_BYTES + int(starts[character - self._begun[block]])
 
     def _index(self, character: int | None) -> int:
         """Characters in the blocks known, which reach behind `character`, or to the end."""
