@@ -13,6 +13,7 @@
     │   ├── BadPath           a path that can't be read, or leads to nothing in its value
     │   ├── ContextBudgetExceeded  a read over its limit; nothing was loaded
     │   └── QuotaExceeded     the store is full, or the disk it spills to
+    ├── BadCall               what a model wrote is no call of a function
     ├── SchemaMismatch        an answer that is not of the type asked for, after all attempts
     ├── LimitExceeded         a tree's limit; raised only before work starts
     ├── TraceError            a run directory that can't be written or read
@@ -203,6 +204,12 @@ class QuotaExceeded(ContextError):
 
     code = "quota"
     exit_code = 1
+
+
+class BadCall(RLMError):
+    """What a model wrote is no call of one of its functions; it is told what to write."""
+
+    code = "bad_call"
 
 
 class SchemaMismatch(RLMError):

@@ -1,0 +1,1 @@
+"""`calls` agents: the model decides the steps, one function call a turn."""
