@@ -226,7 +226,8 @@ class SchemaMismatch(RLMError):
 
     def __init__(self, text: str, attempts: int, why: str) -> None:
         super().__init__(
-            f"After {attempts} attempts the answer is not of the type asked for: {why}.",
+            f"After {attempts} attempt{'s' * (attempts > 1)} the answer is not of the type asked "
+            f"for: {why}.",
             "Allow more tokens or retries, simplify the type, or use a larger model.",
         )
         self.text = text
