@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from types import TracebackType
+from typing import Self
+
 import anyio.from_thread
 
+from rlm_runtime.errors import Cancelled
 from rlm_runtime.scheduler import Job
 
 EVERY_BYTES = 1 << 20
@@ -12,7 +17,11 @@ millisecond."""
 
 
 class ThreadWatch:
-    """Called from a worker thread as the work goes on.
+    """Called from a worker thread as the work goes on; entered by the task that waits for it.
+
+    A cancelled task does not wait for its thread. However it was cancelled (a scope of anyio's, or
+    `Task.cancel`, which anyio tells no thread), it leaves the watch, and the next look ends the
+    work.
 
     Args:
         job: The tree.
@@ -21,22 +30,37 @@ class ThreadWatch:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._seen = 0
+        self._is_left = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Nothing is done."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End what still works."""
+        self._is_left.set()
 
     def indexing(self, done: int, to_do: int) -> None:
         """So many bytes of the texts are indexed.
 
         Raises:
             LimitExceeded: The tree's `max_seconds` are over.
+            Cancelled: Nobody waits any more.
         """
-        self._look("indexing words, MB", done, to_do)
+        self._look("indexing words, MiB", done, to_do)
 
     def encoding(self, done: int, to_do: int) -> None:
         """So many bytes of the chunks that will be ranked are encoded.
 
         Raises:
-            LimitExceeded: As `indexing`.
+            LimitExceeded, Cancelled: As `indexing`.
         """
-        self._look("encoding chunks, MB", done, to_do)
+        self._look("encoding chunks, MiB", done, to_do)
 
     def _look(self, stage: str, done: int, to_do: int) -> None:
         if done < self._seen:
@@ -44,6 +68,6 @@ class ThreadWatch:
         if done - self._seen < EVERY_BYTES:
             return
         self._seen = done
-        # A cancelled caller does not wait for the thread, so the thread has to end by itself.
-        anyio.from_thread.check_cancelled()
+        if self._is_left.is_set():
+            raise Cancelled("The search was cancelled.", "Ask again: what is indexed is kept.")
         anyio.from_thread.run_sync(self._job.note_step, stage, done >> 20, to_do >> 20)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, zip_longest
 from typing import NamedTuple
 
@@ -150,13 +151,13 @@ class Search:
         questions = question_parts(question)
 
         # Reading and indexing a long text takes seconds of Python: not in the event loop.
-        def choose() -> _Choice:
-            return self._choose(refs, questions, ThreadWatch(asker.job), exhaustive=exhaustive)
-
-        try:
-            choice = await anyio.to_thread.run_sync(choose, abandon_on_cancel=True)
-        except LimitExceeded as err:
-            return self._result((), len(self._corpus.pieces(refs)), 0, err.stop_reason)
+        pieces = await anyio.to_thread.run_sync(self._corpus.pieces, refs, abandon_on_cancel=True)
+        with ThreadWatch(asker.job) as watch:
+            choose = partial(self._choose, refs, pieces, questions, watch, exhaustive=exhaustive)
+            try:
+                choice = await anyio.to_thread.run_sync(choose, abandon_on_cancel=True)
+            except LimitExceeded as err:
+                return self._result((), len(pieces), 0, err.stop_reason)
         parts = [
             _Part(
                 name=text if len(questions) > 1 else "",
@@ -173,13 +174,18 @@ class Search:
             stop = await self._rank(parts, asker, places, ranked)
             for part in parts:
                 stop = await self._quote(part, asker) or stop
-        return self._result(parts, len(choice.lexical[0]), len(ranked), stop)
+        return self._result(parts, len(pieces), len(ranked), stop)
 
     def _choose(
-        self, refs: Sequence[Ref], questions: Sequence[str], watch: ThreadWatch, *, exhaustive: bool
+        self,
+        refs: Sequence[Ref],
+        pieces: Sequence[Piece],
+        questions: Sequence[str],
+        watch: ThreadWatch,
+        *,
+        exhaustive: bool,
     ) -> _Choice:
         lexical = [self._corpus.bm25(refs, question, watch.indexing) for question in questions]
-        pieces = self._corpus.pieces(refs)
         room = max(1, self._config.max_ranked_tokens // self._corpus.chunk_tokens)
         if exhaustive or len(pieces) <= room:
             rounds = [list(range(len(pieces)))]

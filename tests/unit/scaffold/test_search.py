@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import pytest
 
 from rlm_runtime.config import SearchConfig
 from rlm_runtime.engine.base import GenerateRequest
-from rlm_runtime.errors import EngineError
+from rlm_runtime.errors import Cancelled, EngineError
 from rlm_runtime.prompt import ChatTemplate, Document, Layout, Tokenizer
 from rlm_runtime.scaffold import corpus as corpus_module
 from rlm_runtime.scaffold import thread_watch
@@ -24,7 +24,7 @@ from rlm_runtime.scaffold.likelihood import Asker, ScoreMemo
 from rlm_runtime.scaffold.recipes.search import FIRST_LOOK, Search
 from rlm_runtime.scaffold.recipes.search_result import SearchResult
 from rlm_runtime.scheduler import Job, Progress, Scheduler
-from rlm_runtime.store import ContextStore
+from rlm_runtime.store import Chunk, ContextStore, cut
 from rlm_runtime.tracing import AnyEvent, CallFinished, Recorder, ValueRead
 from rlm_runtime.types import AgentId, Limits, StopReason
 
@@ -296,7 +296,7 @@ async def test_indexing_a_long_text_is_shown_and_ends_with_the_trees_time(
     seen: list[Progress] = []
     await bench.ask("report", on_progress=seen.append)
     stages = [progress.stage for progress in seen]
-    assert stages.index("indexing words, MB") < stages.index("encoding chunks, MB")
+    assert stages.index("indexing words, MiB") < stages.index("encoding chunks, MiB")
     assert "ranking chunks" in stages
 
     bench.store.put_text("other", paragraphs(41, fact_at=5))
@@ -308,27 +308,69 @@ async def test_indexing_a_long_text_is_shown_and_ends_with_the_trees_time(
     assert len(bench.engine.seen) == requests
 
 
+async def cancelled_by_a_scope(bench: Bench) -> bool:
+    with anyio.CancelScope() as scope:
+        await bench.ask("report", on_progress=lambda _: scope.cancel())
+    return scope.cancelled_caught
+
+
+async def cancelled_as_a_task(bench: Bench) -> bool:
+    def cancel(_: Progress) -> None:
+        asking.cancel()
+
+    asking = asyncio.ensure_future(bench.ask("report", on_progress=cancel))
+    await asyncio.wait([asking])
+    return asking.cancelled()
+
+
+@pytest.mark.parametrize("cancelled", [cancelled_by_a_scope, cancelled_as_a_task])
 async def test_cancelling_a_question_ends_the_indexing(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    cancelled: Callable[[Bench], Awaitable[bool]],
 ) -> None:
     monkeypatch.setattr(thread_watch, "EVERY_BYTES", 1)
     bench.store.put_text("report", paragraphs(40, fact_at=5))
-    stopped = threading.Event()
+    ends: list[type[BaseException] | None] = []
+    has_ended = threading.Event()
     indexed = bench.corpus.bm25
 
-    def bm25(*arguments: Any) -> list[float]:
+    def bm25(*arguments: Any) -> object:
         try:
-            return indexed(*arguments)
-        except asyncio.CancelledError:
-            stopped.set()
+            scores = indexed(*arguments)
+            ends.append(None)
+            return scores
+        except BaseException as err:
+            ends.append(type(err))
             raise
+        finally:
+            has_ended.set()
 
     monkeypatch.setattr(bench.corpus, "bm25", bm25)
-    with anyio.CancelScope() as scope:
-        await bench.ask("report", on_progress=lambda _: scope.cancel())
-    assert scope.cancelled_caught
-    assert await anyio.to_thread.run_sync(stopped.wait, 30)
+    assert await cancelled(bench)
+    assert await anyio.to_thread.run_sync(has_ended.wait, 30)
+    assert ends == [Cancelled]
     assert not bench.engine.seen
+
+
+async def test_the_event_loop_cuts_and_indexes_no_text(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even to tell how many chunks there are when the time ran out."""
+    monkeypatch.setattr(thread_watch, "EVERY_BYTES", 1)
+    refs = [bench.store.put_text(name, paragraphs(9, fact_at=i)) for i, name in enumerate("abc")]
+    threads: set[int] = set()
+
+    def noting(*arguments: Any) -> tuple[Chunk, ...]:
+        threads.add(threading.get_ident())
+        return cut(*arguments)
+
+    monkeypatch.setattr(corpus_module, "cut", noting)
+    result = await bench.ask("a", "b", "c", limits=Limits(max_seconds=1e-9))
+    assert result.stop_reason is StopReason.BUDGET_SECONDS
+    assert threads
+    assert threading.get_ident() not in threads
+    assert result.pieces == len(bench.corpus.pieces(refs))
 
 
 async def test_what_enters_a_prompt_is_recorded_as_read(bench: Bench) -> None:
