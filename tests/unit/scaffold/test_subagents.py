@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -339,7 +339,6 @@ async def test_a_child_cancelled_before_it_began_never_begins(grove: Grove, is_a
         handle = children.start(STORES, "x")
         handle.cancel()
         handle.cancel()
-        assert not handle.is_done
         with pytest.raises(Cancelled, match=r"a1\.1 was cancelled"):
             await handle.result()
         assert handle.is_done
@@ -477,7 +476,7 @@ async def test_waiting_for_some_gives_all_that_ended(grove: Grove, is_alone: Non
 
 @pytest.mark.parametrize("wait", [wait_any, wait_all])
 async def test_who_stops_waiting_leaves_the_children_alone(
-    wait: Callable[[list[Handle]], Awaitable[Any]], grove: Grove, is_alone: None
+    wait: Callable[[list[Handle]], Coroutine[Any, Any, object]], grove: Grove, is_alone: None
 ) -> None:
     grove.engine.gate = anyio.Event()
     seat, context = grove.root(grove.tree())
