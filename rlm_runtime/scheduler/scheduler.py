@@ -91,6 +91,7 @@ class CallResult:
         ids: Generated ids, as the engine made them.
         logprobs: Of the scored span, natural log; `None` when none was asked for.
         facts: The engine's facts of the request that answered.
+        request_id: Of that request, as the log names it.
         choice: Which of the call's choices was generated; `None` when it had none.
         was_shared: An identical call in flight answered this one; it cost nothing.
     """
@@ -98,6 +99,7 @@ class CallResult:
     ids: tuple[int, ...]
     logprobs: tuple[float, ...] | None
     facts: RequestFacts
+    request_id: RequestId
     choice: str | None = None
     was_shared: bool = False
 
@@ -321,7 +323,8 @@ class Scheduler:
 
 def _finish(item: Finished, record: _Record) -> CallResult:
     record.facts = item.facts
-    return CallResult(tuple(record.ids), item.logprobs, item.facts, item.choice)
+    ids, request_id = tuple(record.ids), record.request_id
+    return CallResult(ids, item.logprobs, item.facts, request_id, item.choice)
 
 
 def _fact_fields(facts: RequestFacts | None) -> dict[str, Any]:  # Any: fields of several types
