@@ -33,7 +33,7 @@ def best_sentences(corpus: Corpus, ref: Ref, question: str) -> list[Sentence]:
         ref: The text.
         question: In words.
     """
-    scores = corpus.bm25([ref], question)
+    (scores,) = corpus.bm25([ref], [question])
     pieces = corpus.pieces([ref])
     best = sorted(range(len(pieces)), key=lambda i: (-scores[i], i))[:CHUNKS]
     found: list[Sentence] = []
@@ -59,4 +59,5 @@ def _scores(corpus: Corpus, texts: list[str], question: str) -> list[float]:
     longest = max(len(text.encode()) for text in texts)
     store = ContextStore(len)
     refs = [store.put_text(f"text_{i}", text) for i, text in enumerate(texts)]
-    return Corpus(store, corpus.layout, chunk_tokens=2 * longest).bm25(refs, question)
+    (scores,) = Corpus(store, corpus.layout, chunk_tokens=2 * longest).bm25(refs, [question])
+    return scores

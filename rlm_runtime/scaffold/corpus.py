@@ -164,15 +164,18 @@ class Corpus:
         """The documents of pieces; for a thread, so that the event loop need not encode them."""
         return tuple(self.document(piece) for piece in pieces)
 
-    def bm25(self, refs: Sequence[Ref], question: str, watch: Watch | None = None) -> list[float]:
-        """BM25 score of each piece for a question, in the order of `pieces(refs)`.
+    def bm25(
+        self, refs: Sequence[Ref], questions: Sequence[str], watch: Watch | None = None
+    ) -> list[list[float]]:
+        """For each question the BM25 score of each piece, in the order of `pieces(refs)`.
 
-        The first question about a text indexes it, 5 s per 100 MB; the indexes of the texts asked
-        about lately are kept. Words count by how rare they are in all of `refs` together.
+        The first call for a text indexes it, 5 s per 100 MB; the indexes of the texts asked about
+        lately are kept. Words count by how rare they are in all of `refs` together.
 
         Args:
             refs: The texts.
-            question: In words.
+            questions: In words. Texts that are too long to stay indexed are indexed once for all
+                of them.
             watch: Told of the bytes that are indexed; can stop it. A later question goes on there.
         """
         to_do = sum(ref.size_bytes for ref in refs)
@@ -181,7 +184,7 @@ class Corpus:
         for ref in refs:
             indexes.append(self._index(ref, watch, done, to_do))
             done += ref.size_bytes
-        return lexical.scores(indexes, question)
+        return [lexical.scores(indexes, question) for question in questions]
 
     def _index(self, ref: Ref, watch: Watch | None, done: int, to_do: int) -> TextIndex:
         pieces = self._pieces_of(ref)

@@ -185,7 +185,7 @@ class Search:
         *,
         exhaustive: bool,
     ) -> _Choice:
-        lexical = [self._corpus.bm25(refs, question, watch.indexing) for question in questions]
+        lexical = self._corpus.bm25(refs, questions, watch.indexing)
         room = max(1, self._config.max_ranked_tokens // self._corpus.chunk_tokens)
         if exhaustive or len(pieces) <= room:
             rounds = [list(range(len(pieces)))]

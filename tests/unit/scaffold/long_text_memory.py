@@ -61,8 +61,8 @@ def main(file: Path, model: Path) -> None:
     ref = store.get("text").ref
     corpus = Corpus(store, layout, SearchConfig().chunk_tokens)
     timed("cut", lambda: corpus.pieces([ref]))
-    timed("index", lambda: corpus.bm25([ref], QUESTION, look))
-    timed("word_search", lambda: corpus.bm25([ref], QUESTION))
+    timed("index", lambda: corpus.bm25([ref], [QUESTION], look))
+    timed("word_search", lambda: corpus.bm25([ref], [QUESTION]))
     results: list[SearchResult] = []
     timed("search", lambda: results.append(anyio.run(ask, corpus)))
     figures |= {

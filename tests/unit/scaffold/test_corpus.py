@@ -86,17 +86,17 @@ def test_questions_about_two_texts_in_turn_index_each_once(
 ) -> None:
     a = corpus.store.put_text("a", FACT + FILLER * 20)
     b = corpus.store.put_text("b", FILLER * 30)
-    first = [corpus.bm25([ref], QUESTION) for ref in (a, b)]
-    assert [corpus.bm25([ref], QUESTION) for ref in (a, b)] == first
-    assert len(corpus.bm25([b, a], "weather")) == len(indexed) == len(corpus.pieces([a, b]))
+    first = [corpus.bm25([ref], [QUESTION]) for ref in (a, b)]
+    assert [corpus.bm25([ref], [QUESTION]) for ref in (a, b)] == first
+    assert len(corpus.bm25([b, a], ["weather"])[0]) == len(indexed) == len(corpus.pieces([a, b]))
 
 
 def test_equal_texts_share_an_index(corpus: Corpus, indexed: list[str]) -> None:
     a = corpus.store.put_text("a", FACT + FILLER * 20)
     b = corpus.store.put_text("b", FACT + FILLER * 20)
-    assert corpus.bm25([a], QUESTION) == corpus.bm25([b], QUESTION)
+    assert corpus.bm25([a], [QUESTION]) == corpus.bm25([b], [QUESTION])
     assert len(indexed) == len(corpus.pieces([a]))
-    both = corpus.bm25([a, b], QUESTION)
+    (both,) = corpus.bm25([a, b], [QUESTION])
     assert both[: len(indexed)] == both[len(indexed) :]
 
 
@@ -106,21 +106,21 @@ def test_indexing_tells_how_far_it_is(corpus: Corpus) -> None:
         corpus.store.put_text("b", FILLER * 30),
     ]
     seen: list[tuple[int, int]] = []
-    corpus.bm25(refs, QUESTION, lambda done, to_do: seen.append((done, to_do)))
+    corpus.bm25(refs, [QUESTION], lambda done, to_do: seen.append((done, to_do)))
     total = sum(ref.size_bytes for ref in refs)
     assert {to_do for _, to_do in seen} == {total}
     assert seen == sorted(seen)
     assert seen[-1] == (total, total)
     assert len(seen) == len(corpus.pieces(refs))
-    corpus.bm25(refs, QUESTION, stop_after(1))  # nothing is left to be stopped
+    corpus.bm25(refs, [QUESTION], stop_after(1))  # nothing is left to be stopped
 
 
 def test_a_stopped_index_is_gone_on_with(corpus: Corpus, indexed: list[str]) -> None:
     ref = corpus.store.put_text("a", FILLER * 30 + FACT)
     with pytest.raises(Enough):
-        corpus.bm25([ref], QUESTION, stop_after(3))
+        corpus.bm25([ref], [QUESTION], stop_after(3))
     assert len(indexed) == 3
-    scores = corpus.bm25([ref], QUESTION)
+    (scores,) = corpus.bm25([ref], [QUESTION])
     assert "".join(indexed) == FILLER * 30 + FACT
     assert max(scores) == scores[-1] > 0
 
@@ -128,11 +128,11 @@ def test_a_stopped_index_is_gone_on_with(corpus: Corpus, indexed: list[str]) -> 
 def test_questions_at_once_make_an_index_together(corpus: Corpus, indexed: list[str]) -> None:
     ref = corpus.store.put_text("a", FACT + FILLER * 400)
     together = Barrier(4)
-    results: list[list[float]] = []
+    results: list[list[list[float]]] = []
 
     def ask() -> None:
         together.wait()
-        results.append(corpus.bm25([ref], QUESTION))
+        results.append(corpus.bm25([ref], [QUESTION]))
 
     threads = [Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -149,7 +149,7 @@ def test_one_that_stops_does_not_stop_the_other(corpus: Corpus) -> None:
 
     def stop_early() -> None:
         with pytest.raises(Enough):
-            corpus.bm25([ref], QUESTION, stop_after(1))
+            corpus.bm25([ref], [QUESTION], stop_after(1))
         stopped.append(True)
 
     def watch(_done: int, _to_do: int) -> None:
@@ -158,9 +158,9 @@ def test_one_that_stops_does_not_stop_the_other(corpus: Corpus) -> None:
             thread.start()
             thread.join()
 
-    scores = corpus.bm25([ref], QUESTION, watch)
+    (scores,) = corpus.bm25([ref], [QUESTION], watch)
     assert stopped
-    assert scores == corpus.bm25([ref], QUESTION)
+    assert [scores] == corpus.bm25([ref], [QUESTION])
     assert scores[0] > 0
 
 
@@ -172,10 +172,23 @@ def test_indexes_used_longest_ago_make_room(
     refs = [corpus.store.put_text(name, name + FILLER * 20) for name in ("a", "b")]
     each = len(small.pieces(refs)) // 2
     for ref, known in zip(refs * 2, range(4), strict=True):
-        small.bm25([ref], QUESTION)
+        small.bm25([ref], [QUESTION])
         assert len(indexed) == each * (known + 1)
-        small.bm25([ref], QUESTION)  # the newest is kept
+        small.bm25([ref], [QUESTION])  # the newest is kept
         assert len(indexed) == each * (known + 1)
+
+
+def test_questions_at_once_index_texts_once_that_are_too_long_to_keep(
+    corpus: Corpus, layout: Layout, indexed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus_module, "KEPT_INDEX_BYTES", 1)
+    small = Corpus(corpus.store, layout, CHUNK_TOKENS)
+    refs = [corpus.store.put_text(name, f"{name} {FILLER * 20}") for name in ("a", "b")]
+    first, second = small.bm25(refs, ["Where is a?", QUESTION])
+    assert len(indexed) == len(small.pieces(refs))
+    assert [first] == small.bm25(refs, ["Where is a?"])
+    assert [second] == small.bm25(refs, [QUESTION])
+    assert first != second
 
 
 def test_a_piece_is_tokenised_once(corpus: Corpus, encoded: Encoded) -> None:

@@ -156,7 +156,7 @@ async def test_no_text_adds_a_control_token_to_a_prompt(bench: Bench, kind: str)
 def test_word_search_finds_the_piece_with_the_fact(bench: Bench, kind: str) -> None:
     half = text_of(kind, 4_000)
     ref = bench.store.put_text("a", f"{half} Quinceberry harvest of Zwiebelau {half}")
-    scores = bench.corpus.bm25([ref], "When was the quinceberry harvest of Zwiebelau?")
+    (scores,) = bench.corpus.bm25([ref], ["When was the quinceberry harvest of Zwiebelau?"])
     best = scores.index(max(scores))
     around = "".join(map(bench.corpus.text, bench.corpus.pieces([ref])[best - 1 : best + 2]))
     assert "Quinceberry harvest" in around

@@ -20,6 +20,7 @@ from rlm_runtime.prompt import ChatTemplate, Document, Layout, Tokenizer
 from rlm_runtime.scaffold import corpus as corpus_module
 from rlm_runtime.scaffold import thread_watch
 from rlm_runtime.scaffold.corpus import Corpus, Piece
+from rlm_runtime.scaffold.lexical import TextIndex
 from rlm_runtime.scaffold.likelihood import Asker, ScoreMemo
 from rlm_runtime.scaffold.recipes.search import FIRST_LOOK, Search
 from rlm_runtime.scaffold.recipes.search_result import SearchResult
@@ -212,6 +213,24 @@ async def test_a_question_in_two_parts_gets_a_passage_for_each(bench: Bench) -> 
     assert [p.part for p in result.answers] == [QUESTION, "Who painted the office?"]
     read = [e for e in bench.events if isinstance(e, CallFinished) and e.label == "read chunk"]
     assert len({e.group for e in read}) == len(read), "both parts share the chunks"
+
+
+async def test_a_question_in_two_parts_indexes_a_text_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus_module, "KEPT_INDEX_BYTES", 1)
+    bench.corpus = Corpus(bench.store, bench.layout, CHUNK_TOKENS)
+    refs = [bench.store.put_text(name, paragraphs(6, fact_at=i)) for i, name in enumerate("ab")]
+    indexed: list[str] = []
+    add = TextIndex.add
+
+    def noting(index: TextIndex, text: str) -> None:
+        indexed.append(text)
+        add(index, text)
+
+    monkeypatch.setattr(TextIndex, "add", noting)
+    await bench.ask("a", "b", question=f"{QUESTION[:-1]}, and who painted the office?")
+    assert len(indexed) == len(bench.corpus.pieces(refs))
 
 
 async def test_a_part_that_is_not_found_makes_the_answer_uncertain(
@@ -417,10 +436,10 @@ def test_word_scores_are_those_of_the_texts_asked_about(bench: Bench) -> None:
     """Also when another question replaces the kept index in between."""
     a = bench.store.put_text("a", paragraphs(3, fact_at=1))
     b = bench.store.put_text("b", FILLER * 40)
-    alone = bench.corpus.bm25([a], QUESTION)
+    (alone,) = bench.corpus.bm25([a], [QUESTION])
     assert max(alone) > 0
-    assert bench.corpus.bm25([b], QUESTION) != alone
-    assert bench.corpus.bm25([a], QUESTION) == alone
+    assert bench.corpus.bm25([b], [QUESTION]) != [alone]
+    assert bench.corpus.bm25([a], [QUESTION]) == [alone]
 
 
 async def test_a_score_that_is_missing_is_an_error_and_no_certainty(bench: Bench) -> None:
