@@ -59,6 +59,9 @@ class AnswerType:
         """
         if isinstance(kind, AnswerType):
             return kind
+        if isinstance(kind, str):
+            # The name of a type would be evaluated, and that runs whatever stands in it.
+            raise InputError("A text is no answer type.", _REMEDY)
         return cls(*(_of_schema(kind) if isinstance(kind, dict) else _of_type(kind)))
 
     @property
