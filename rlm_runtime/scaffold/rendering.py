@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence, Set
+from itertools import islice
 from json.encoder import encode_basestring
 
 import numpy as np
@@ -18,6 +19,7 @@ from rlm_runtime.errors import InputError
 
 _BYTES_MARK = "base64:"
 _PIECE_ITEMS = 256  # of an array, turned into text together
+_SAMPLE_ITEMS = 16
 
 
 def render(value: object, max_characters: int | None = None) -> str:
@@ -44,6 +46,32 @@ def render(value: object, max_characters: int | None = None) -> str:
         if max_characters is not None and characters > max_characters:
             break
     return _cut("".join(parts), max_characters)
+
+
+def estimate_characters(value: object, depth: int = 3) -> int:
+    """About how long `render(value)` is, from a few of its items; costs the same for any size.
+
+    Args:
+        value: As of `render`.
+        depth: Levels of nesting that are looked into.
+    """
+    if isinstance(value, str):
+        return len(value) + 2
+    if isinstance(value, bytes | bytearray | memoryview):
+        return len(value) * 4 // 3
+    if isinstance(value, np.ndarray):
+        spread = np.linspace(0, value.size - 1, _SAMPLE_ITEMS if value.size else 0)
+        shown = list(map(str, value.flat[spread.astype(np.intp)]))
+        return round(value.size * (1 + sum(map(len, shown)) / max(1, len(shown))))
+    if depth and isinstance(value, Mapping):
+        keys = estimate_characters(list(islice(value, _SAMPLE_ITEMS)), depth) * len(value)
+        items = list(islice(value.values(), _SAMPLE_ITEMS))
+        return (keys + estimate_characters(items, depth) * len(value)) // max(1, len(items))
+    if depth and isinstance(value, Sequence):
+        sample = value[:: max(1, len(value) // _SAMPLE_ITEMS)][:_SAMPLE_ITEMS]
+        sizes = sum(1 + estimate_characters(item, depth - 1) for item in sample)
+        return 2 + round(len(value) * sizes / max(1, len(sample)))
+    return 8
 
 
 def _parts(value: object, most: int | None) -> Iterator[str]:

@@ -7,8 +7,9 @@
 What a call returned from has been handed to the operating system: it survives the death of this
 process by any signal, though not the machine's loss of power (nothing is synced).
 
-A recorder belongs to one thread, the one of the event loop that owns the run. A process that is
-forked while it is open must leave it alone; programs that are started do not inherit its files.
+Any thread may use a recorder: events are written, and listeners called, one after another. A
+process that is forked while it is open must leave it alone; programs that are started do not
+inherit its files.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import datetime
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +81,7 @@ class Recorder:
         named = directory is not None and _RUN_ID.fullmatch(directory.name)
         self.run_id = RunId(directory.name) if directory is not None and named else new_run_id()
         self._start = time.monotonic()
+        self._lock = threading.Lock()
         self._listeners: list[Listener] = []
         self._encoder = msgspec.json.Encoder()
         self._known_blobs: set[str] = set()
@@ -103,8 +106,8 @@ class Recorder:
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Have `listener` called with every event from now on, after it was written.
 
-        It runs inside `emit`, so it must be quick, must not emit, and must not raise: what it
-        raises comes out of `emit`.
+        It runs inside `emit`, in the thread that emits, so it must be quick, must not emit, and
+        must not raise: what it raises comes out of `emit`.
 
         Returns:
             A function that ends it; calling it twice does nothing more.
@@ -125,11 +128,12 @@ class Recorder:
                 later call raises too.
         """
         files = self._files
-        if files is not None:
-            line = self._encoder.encode(event) + b"\n"
-            self._attempt(lambda: files.append(line))
-        for listener in tuple(self._listeners):
-            listener(event)
+        with self._lock:
+            if files is not None:
+                line = self._encoder.encode(event) + b"\n"
+                self._attempt(lambda: files.append(line))
+            for listener in tuple(self._listeners):
+                listener(event)
 
     def blob(self, data: bytes) -> str | None:
         """Keep contents beside the log. Equal contents are written once.
@@ -146,9 +150,10 @@ class Recorder:
         if files is None:
             return None
         digest = blob_digest(data)
-        if digest not in self._known_blobs:
-            self._attempt(lambda: files.write_blob(digest, data))
-            self._known_blobs.add(digest)
+        with self._lock:
+            if digest not in self._known_blobs:
+                self._attempt(lambda: files.write_blob(digest, data))
+                self._known_blobs.add(digest)
         return digest
 
     def close(self) -> None:
