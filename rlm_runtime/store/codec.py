@@ -138,9 +138,8 @@ def _plain(value: object, place: tuple[object, ...], above: frozenset[int]) -> o
             items = [_plain(item, (*place, i), above) for i, item in enumerate(value)]
             return sorted(items, key=lambda item: _leaf_bytes(item, place))
         return _plain_list(value, place, above)
-    raise InputError(
-        f"{_shown(place)} is a {type(value).__name__}, which can't be stored.", _REMEDY
-    )
+    what = type(value).__name__
+    raise InputError(f"{_shown(place)} is of type {what}, which can't be stored.", _REMEDY)
 
 
 def _plain_list(

@@ -48,7 +48,8 @@ def check_name(name: str) -> None:
         )
     if name in FUNCTIONS:
         raise InputError(
-            f"{name!r} can't be a name: agents have a function of that name.", "Use another."
+            f"{name!r} can't be a name: it means something else in what agents call.",
+            "Use another.",
         )
 
 

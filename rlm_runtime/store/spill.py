@@ -50,16 +50,23 @@ class SpilledContent:
             try:
                 part = os.pread(self._descriptor, stop - start, self._start + start)
             except OSError as err:
-                raise ContextError(f"Can't read a stored value back: {err.strerror}.") from err
+                raise _lost(err.strerror) from err
             if not part:
-                raise ContextError("Can't read a stored value back: its file ends too soon.")
+                raise _lost("its file ends too soon")
             parts.append(part)
             start += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def map(self) -> mmap.mmap:
-        """The bytes without a copy; not for an empty value."""
-        return mmap.mmap(self._descriptor, self._size, prot=mmap.PROT_READ, offset=self._start)
+        """The bytes without a copy; not for an empty value. Takes a descriptor while it lives.
+
+        Raises:
+            ContextError: There are too many descriptors or mappings.
+        """
+        try:
+            return mmap.mmap(self._descriptor, self._size, prot=mmap.PROT_READ, offset=self._start)
+        except OSError as err:
+            raise _lost(err.strerror) from err
 
 
 class SpillFile:
@@ -131,3 +138,7 @@ def _unnamed_file(directory: Path) -> int:
     descriptor, name = tempfile.mkstemp(dir=directory)
     Path(name).unlink()
     return descriptor
+
+
+def _lost(why: str | None) -> ContextError:
+    return ContextError(f"Can't read a stored value back: {why}.", "Read less, or store it again.")
