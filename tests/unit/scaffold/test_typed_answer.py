@@ -43,6 +43,15 @@ class Person(pydantic.BaseModel):
         return name
 
 
+def why_not(answer: AnswerType, text: str) -> str:
+    """What is wrong with an answer; empty when nothing is."""
+    try:
+        answer.parse(text)
+    except SchemaMismatch as err:
+        return err.why
+    return ""
+
+
 SCHEMA = {
     "type": "object",
     "properties": {"rows": {"type": "array", "items": {"$ref": "#/$defs/row"}}},
@@ -112,10 +121,8 @@ def test_what_is_wrong_is_said(kind: object, text: str, why: str) -> None:
 def test_an_answer_nested_without_end_is_refused(kind: object) -> None:
     answer = AnswerType.of(kind)
     for text in ("[" * 100_000, "[" * 900 + "]" * 900):
-        try:
-            answer.parse(text)
-        except SchemaMismatch as err:
-            assert len(err.why) <= WHY_CHARACTERS
+        assert len(why_not(answer, text)) <= WHY_CHARACTERS
+    assert why_not(answer, "[" * 100_000)
 
 
 def test_a_long_answer_is_not_repeated_in_what_is_wrong_with_it() -> None:
@@ -164,7 +171,7 @@ def unmet() -> list[tuple[object, str]]:
 
 @pytest.mark.parametrize(("kind", "message"), unmet())
 def test_what_is_no_type_is_refused_at_once(kind: object, message: str) -> None:
-    with pytest.raises(InputError, match="answer|JSON schema") as caught:
+    with pytest.raises(InputError, match=r"answer|JSON schema") as caught:
         AnswerType.of(kind)
     assert message in str(caught.value)
     assert caught.value.remedy
@@ -206,7 +213,11 @@ def test_values_can_be_had_as_what_is_stored(kind: object, text: str, plain: obj
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
@@ -217,10 +228,7 @@ def test_any_json_is_of_the_schema_that_allows_all(value: object) -> None:
     assert AnswerType.of({}).parse(json.dumps(value)) == value
 
 
-@given(st.text())
-def test_any_text_is_a_value_or_a_mismatch(text: str) -> None:
+@given(st.text('{}[]":,nulltrue0\n`') | st.text())
+def test_no_text_is_more_than_a_mismatch(text: str) -> None:
     for kind in (Person, SCHEMA):
-        try:
-            AnswerType.of(kind).parse(text)
-        except SchemaMismatch as err:
-            assert err.why
+        assert why_not(AnswerType.of(kind), text)
