@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlm_runtime.profiler import Figures
-from rlm_runtime.scaffold.recipes.search_result import Passage, RankedChunk
+from rlm_runtime.scaffold.recipes.search_result import PartResult, Passage, RankedChunk
 from rlm_runtime.scaffold.short_form import ShortForm
 from rlm_runtime.types import AgentId, Ref, StopReason, Usage
 
@@ -25,6 +25,8 @@ class Result:
         shorts: Of each of `answers`, the words that the model takes for what was asked: a
             highlight, right less often than the sentence. `None` where `search.short_form` is off,
             the engine can't choose, there is nothing to choose from, or a limit came first.
+        parts: What each part of the question came to, in its order: answered, uncertain, not found,
+            or left out because of a limit. One, without words, for a question of one part.
         found: There is an answer. "Not found" is an answer of its own, not an error.
         is_uncertain: Found, but with a likelihood that wrong answers often reach too.
         passages: The sentences of the best chunks with their places, likeliest first; of a question
@@ -42,6 +44,7 @@ class Result:
     answer: str | None
     answers: tuple[Passage, ...]
     shorts: tuple[ShortForm | None, ...]
+    parts: tuple[PartResult, ...]
     found: bool
     is_uncertain: bool
     passages: tuple[Passage, ...]

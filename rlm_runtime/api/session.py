@@ -339,6 +339,7 @@ class AsyncRLM:
             answer=result.answer,
             answers=result.answers,
             shorts=shorts,
+            parts=result.parts,
             found=result.found,
             is_uncertain=result.is_uncertain,
             passages=result.passages,

@@ -9,7 +9,7 @@ from rlm_runtime.api import Result
 from rlm_runtime.benchmark.ttft_result import RATIOS, Series, TtftResult
 from rlm_runtime.cli.inputs import Text
 from rlm_runtime.cli.terminal import clean, count, one_line, percent, seconds
-from rlm_runtime.scaffold.recipes.search_result import Passage
+from rlm_runtime.scaffold.recipes.search_result import Outcome, Passage
 from rlm_runtime.scaffold.short_form import ShortForm
 from rlm_runtime.types import StopReason
 
@@ -40,7 +40,7 @@ def limit_that_ended(result: Result) -> str | None:
 def block(result: Result, texts: Texts, strong: Callable[[str], str]) -> str:
     """The answer as a few lines: quotation, place, up to two more passages.
 
-    Of a question of several parts each has its own, below its words.
+    Of a question of several parts each has its own, below its words, or what became of it.
 
     Args:
         result: What was found.
@@ -52,20 +52,26 @@ def block(result: Result, texts: Texts, strong: Callable[[str], str]) -> str:
     for passage in (*result.answers, *result.passages):
         distinct.setdefault((passage.variable, passage.start_byte), passage)
     others = [passage for passage in distinct.values() if passage not in result.answers]
+    limit = limit_that_ended(result)
+    nothing = "Not found" if limit is None else f"Nothing found before {limit} was reached"
     if not result.found:
-        limit = limit_that_ended(result)
-        lines = ["Not found" if limit is None else f"Nothing found before {limit} was reached"]
-        return "\n".join([*lines, *_more("nearest", others[:_SHOWN], texts)])
-    answered = {
-        passage.part: [_quotation(passage, short, strong), _place_line(passage, texts)]
+        return "\n".join([nothing, *_more("nearest", others[:_SHOWN], texts)])
+    quotations = {
+        passage.part: (_quotation(passage, short, strong), _place_line(passage, texts))
         for passage, short in zip(result.answers, result.shorts, strict=True)
     }
     lines = []
-    for part in dict.fromkeys(passage.part for passage in result.passages):
-        found = answered.get(part, ["Not found"])
-        lines += [one_line(part), *found] if part else found
-    if result.is_uncertain:
-        lines[0] = f"uncertain: {lines[0]}"
+    for asked in result.parts:
+        if asked.part:
+            lines.append(one_line(asked.part))
+        if asked.outcome is Outcome.NOT_FOUND:
+            lines.append(nothing)
+        elif asked.outcome is Outcome.LEFT_OUT:
+            lines.append(f"Left out: {limit} was reached")
+        else:
+            quotation, place = quotations[asked.part]
+            mark = "uncertain: " if asked.outcome is Outcome.UNCERTAIN else ""
+            lines += [f"{mark}{quotation}", place]
     return "\n".join([*lines, *_more("also", others[: _SHOWN - 1], texts)])
 
 
@@ -107,6 +113,7 @@ def facts(question: str, result: Result, texts: Texts) -> dict[str, object]:
             | {"part": passage.part, "short": _short(passage, short, texts)}
             for passage, short in zip(result.answers, result.shorts, strict=True)
         ],
+        "parts": [{"part": asked.part, "outcome": str(asked.outcome)} for asked in result.parts],
         "found": result.found,
         "is_uncertain": result.is_uncertain,
         "stop_reason": str(result.stop_reason),

@@ -16,7 +16,7 @@ limit of the tree leaves undone is left out, and the result says so.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, zip_longest
 from typing import NamedTuple
@@ -29,7 +29,13 @@ from rlm_runtime.prompt import Document
 from rlm_runtime.scaffold.corpus import Corpus, Piece
 from rlm_runtime.scaffold.likelihood import Asker, QuestionLikelihood, ScoreMemo
 from rlm_runtime.scaffold.questions import question_parts
-from rlm_runtime.scaffold.recipes.search_result import Passage, RankedChunk, SearchResult
+from rlm_runtime.scaffold.recipes.search_part import Part
+from rlm_runtime.scaffold.recipes.search_result import (
+    PartResult,
+    Passage,
+    RankedChunk,
+    SearchResult,
+)
 from rlm_runtime.scaffold.thread_watch import ThreadWatch
 from rlm_runtime.scaffold.units import units
 from rlm_runtime.tracing import Recorder, ValueRead
@@ -89,29 +95,6 @@ class _Choice:
     rounds: list[list[_Place]]
 
 
-@dataclass(slots=True)
-class _Part:
-    """One thing that is asked, and what is known about it so far."""
-
-    name: str  # its words; empty for a whole question
-    likelihood: QuestionLikelihood
-    lexical: list[float]
-    base: float = 0.0
-    chunks: dict[Piece, RankedChunk] = field(default_factory=dict)
-    quoted: set[Piece] = field(default_factory=set)
-    # Texts repeat themselves; a sentence is shown once.
-    found: dict[tuple[str, str], Passage] = field(default_factory=dict)
-
-    @property
-    def passages(self) -> list[Passage]:
-        """The sentences so far, likeliest first."""
-        return sorted(self.found.values(), key=lambda passage: -passage.lift)
-
-    @property
-    def best_lift(self) -> float:
-        return max((passage.lift for passage in self.found.values()), default=float("-inf"))
-
-
 class Search:
     """The recipe, for one session's texts.
 
@@ -149,6 +132,14 @@ class Search:
             exhaustive: Rank all chunks, however long the texts are.
         """
         questions = question_parts(question)
+        parts = [
+            Part(
+                name=text if len(questions) > 1 else "",
+                likelihood=QuestionLikelihood(asker, text, self._memo),
+                config=self._config,
+            )
+            for text in questions
+        ]
 
         # Reading and indexing a long text takes seconds of Python: not in the event loop.
         pieces = await anyio.to_thread.run_sync(self._corpus.pieces, refs, abandon_on_cancel=True)
@@ -157,19 +148,13 @@ class Search:
             try:
                 choice = await anyio.to_thread.run_sync(choose, abandon_on_cancel=True)
             except LimitExceeded as err:
-                return self._result((), len(pieces), 0, err.stop_reason)
-        parts = [
-            _Part(
-                name=text if len(questions) > 1 else "",
-                likelihood=QuestionLikelihood(asker, text, self._memo),
-                lexical=lexical,
-            )
-            for text, lexical in zip(questions, choice.lexical, strict=True)
-        ]
+                return self._result(parts, len(pieces), 0, err.stop_reason)
+        for part, lexical in zip(parts, choice.lexical, strict=True):
+            part.lexical = lexical
         ranked: set[int] = set()
         stop = await self._score_without_text(parts)
         for places in choice.rounds:
-            if stop is not None or all(self._is_certain(part) for part in parts):
+            if stop is not None or all(part.is_certain for part in parts):
                 break
             stop = await self._rank(parts, asker, places, ranked)
             for part in parts:
@@ -206,7 +191,7 @@ class Search:
                 watch.encoding(done, to_do)
         return _Choice(lexical, chosen)
 
-    async def _score_without_text(self, parts: Sequence[_Part]) -> StopReason | None:
+    async def _score_without_text(self, parts: Sequence[Part]) -> StopReason | None:
         for part in parts:
             (base,) = await part.likelihood.scores([None], "score without text")
             if isinstance(base, LimitExceeded):
@@ -216,7 +201,7 @@ class Search:
 
     async def _rank(
         self,
-        parts: Sequence[_Part],
+        parts: Sequence[Part],
         asker: Asker,
         places: Sequence[_Place],
         ranked: set[int],
@@ -253,7 +238,7 @@ class Search:
 
     async def _rank_wave(
         self,
-        part: _Part,
+        part: Part,
         asker: Asker,
         wave: Sequence[_Place],
         documents: Sequence[Document],
@@ -276,11 +261,11 @@ class Search:
                 self._note_read(asker, piece, piece.start_byte, piece.end_byte, document)
         return stop
 
-    def _ranked_chunk(self, part: _Part, piece: Piece, position: int, score: float) -> RankedChunk:
+    def _ranked_chunk(self, part: Part, piece: Piece, position: int, score: float) -> RankedChunk:
         bm25, lift = part.lexical[position], score - part.base
         return RankedChunk(piece, lift, bm25, lift + self._config.bm25_weight * bm25)
 
-    async def _quote(self, part: _Part, asker: Asker) -> StopReason | None:
+    async def _quote(self, part: Part, asker: Asker) -> StopReason | None:
         """Score the sentences of the best chunks that have not been, until one is certain."""
         best = sorted(part.chunks.values(), key=lambda chunk: -chunk.score)
         pieces = [c.piece for c in best[: self._config.passages] if c.piece not in part.quoted]
@@ -288,7 +273,7 @@ class Search:
         asker.job.begin_stage("scoring sentences", sum(map(len, candidates)))
         stop: StopReason | None = None
         for piece, sentences in zip(pieces, candidates, strict=True):
-            if stop is not None or self._is_certain(part):
+            if stop is not None or part.is_certain:
                 break
             part.quoted.add(piece)
             documents = [sentence.document for sentence in sentences]
@@ -298,17 +283,14 @@ class Search:
                 if isinstance(outcome, LimitExceeded):
                     stop = outcome.stop_reason
                     continue
-                _keep(part, sentence, outcome - part.base)
+                part.keep(_passage(part, sentence, outcome - part.base))
                 if not is_old:
                     start, end = sentence.start_byte, sentence.end_byte
                     self._note_read(asker, sentence.piece, start, end, sentence.document)
         return stop
 
-    def _is_certain(self, part: _Part) -> bool:
-        return part.best_lift > self._config.certain_above_z
-
     def _result(
-        self, parts: Sequence[_Part], pieces: int, ranked: int, stop: StopReason | None
+        self, parts: Sequence[Part], pieces: int, ranked: int, stop: StopReason | None
     ) -> SearchResult:
         listed = [part.passages for part in parts]
         answers = tuple(
@@ -324,9 +306,10 @@ class Search:
                 chunks[chunk.piece] = chunk
         return SearchResult(
             answers=answers,
+            parts=tuple(PartResult(part.name, part.outcome(stop)) for part in parts),
             passages=tuple(passage for passage in in_turn if passage is not None),
             chunks=tuple(sorted(chunks.values(), key=lambda chunk: -chunk.score)),
-            is_uncertain=bool(answers) and not all(self._is_certain(part) for part in parts),
+            is_uncertain=bool(answers) and not all(part.is_certain for part in parts),
             pieces=pieces,
             ranked=ranked,
             stop_reason=stop or StopReason.FINAL,
@@ -370,16 +353,13 @@ class Search:
         )
 
 
-def _keep(part: _Part, sentence: _Candidate, lift: float) -> None:
-    key = (sentence.heading, sentence.text)
-    known = part.found.get(key)
-    if known is None or lift > known.lift:
-        part.found[key] = Passage(
-            variable=sentence.piece.ref.name,
-            start_byte=sentence.start_byte,
-            end_byte=sentence.end_byte,
-            text=sentence.text,
-            heading=sentence.heading,
-            lift=lift,
-            part=part.name,
-        )
+def _passage(part: Part, sentence: _Candidate, lift: float) -> Passage:
+    return Passage(
+        variable=sentence.piece.ref.name,
+        start_byte=sentence.start_byte,
+        end_byte=sentence.end_byte,
+        text=sentence.text,
+        heading=sentence.heading,
+        lift=lift,
+        part=part.name,
+    )

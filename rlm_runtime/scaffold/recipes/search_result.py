@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from rlm_runtime.scaffold.corpus import Piece
 from rlm_runtime.types import StopReason
@@ -48,6 +49,30 @@ class RankedChunk:
     score: float
 
 
+class Outcome(StrEnum):
+    """What one thing that was asked came to."""
+
+    ANSWERED = "answered"
+    UNCERTAIN = "uncertain"
+    """It has a sentence whose lift is one that wrong answers often reach too."""
+    NOT_FOUND = "not_found"
+    LEFT_OUT = "left_out"
+    """A limit ended the search before one sentence was scored for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartResult:
+    """One thing that was asked.
+
+    Attributes:
+        part: Its words, as in `Passage.part`; empty for the whole question.
+        outcome: What it came to.
+    """
+
+    part: str
+    outcome: Outcome
+
+
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """What `search` found.
@@ -55,6 +80,7 @@ class SearchResult:
     Attributes:
         answers: The likeliest sentence of each part of the question that was found; empty when
             nothing was.
+        parts: What each part of the question came to, in its order; one for a whole question.
         passages: The sentences of the best chunks, likeliest first: the best one of each part,
             then the second best ones, and so on.
         chunks: The chunks that were ranked, best first; with their best part's scores.
@@ -67,6 +93,7 @@ class SearchResult:
     """
 
     answers: tuple[Passage, ...]
+    parts: tuple[PartResult, ...]
     passages: tuple[Passage, ...]
     chunks: tuple[RankedChunk, ...]
     is_uncertain: bool

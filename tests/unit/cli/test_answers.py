@@ -10,7 +10,7 @@ import pytest
 from rlm_runtime.api import Result
 from rlm_runtime.cli import answers
 from rlm_runtime.cli.inputs import Source, Text
-from rlm_runtime.scaffold.recipes.search_result import Passage
+from rlm_runtime.scaffold.recipes.search_result import Outcome, PartResult, Passage
 from rlm_runtime.scaffold.short_form import ShortForm
 from rlm_runtime.types import AgentId, Ref, StopReason, Usage
 
@@ -19,10 +19,12 @@ TEXTS = {
 }
 BEST = Passage("report", 10, 30, "Anna Meier\nsigned it.", "Signatures", 25.0)
 OTHERS = [Passage("report", 40 + i, 50 + i, f"Other {i}\n\n line.", "", 3.0) for i in range(20)]
+UNSURE = (PartResult("", Outcome.UNCERTAIN),)
 FOUND = Result(
     answer=BEST.text,
     answers=(BEST,),
     shorts=(None,),
+    parts=(PartResult("", Outcome.ANSWERED),),
     found=True,
     is_uncertain=False,
     passages=(BEST, *OTHERS),
@@ -48,9 +50,8 @@ def test_a_found_answer_is_quoted_with_its_place_and_two_more() -> None:
 
 
 def test_an_uncertain_answer_says_so() -> None:
-    assert answers.block(replace(FOUND, is_uncertain=True), TEXTS, str).startswith(
-        "uncertain: Anna"
-    )
+    unsure = replace(FOUND, parts=UNSURE, is_uncertain=True)
+    assert answers.block(unsure, TEXTS, str).startswith("uncertain: Anna")
 
 
 def test_the_short_form_stands_out_in_its_place() -> None:
@@ -60,7 +61,8 @@ def test_the_short_form_stands_out_in_its_place() -> None:
     assert best.text.encode()[10:20] == b"Anna\nMeier"
     text = answers.block(result, TEXTS, lambda words: f"<{words}>")
     assert text.splitlines()[:2] == ["Ünder <Anna", "Meier> signed."]
-    marked = answers.block(replace(result, is_uncertain=True), TEXTS, lambda words: f"<{words}>")
+    unsure = replace(result, parts=UNSURE, is_uncertain=True)
+    marked = answers.block(unsure, TEXTS, lambda words: f"<{words}>")
     assert marked.startswith("uncertain: Ünder <")
 
 
@@ -130,12 +132,16 @@ def test_each_part_of_a_question_has_its_own_answer() -> None:
         FOUND,
         answers=(first,),
         shorts=(short,),
+        parts=(
+            PartResult(first.part, Outcome.UNCERTAIN),
+            PartResult(second.part, Outcome.NOT_FOUND),
+        ),
         passages=(first, second, third, *again),
         is_uncertain=True,
     )
     assert answers.block(result, TEXTS, lambda words: f"<{words}>").splitlines() == [
-        "uncertain: Who signed it?",
-        "Anna Meier",
+        "Who signed it?",
+        "uncertain: Anna Meier",
         "<signed> it.",
         "    R.txt:bytes 13-33  (Signatures)",
         "When was it burnt?",
@@ -143,8 +149,48 @@ def test_each_part_of_a_question_has_its_own_answer() -> None:
         "    also R.txt:bytes 43-53: Other 0 line.",
         "    also R.txt:bytes 44-54: Other 1 line.",
     ]
-    both = replace(result, answers=(first, second), shorts=(short, None), is_uncertain=False)
-    assert answers.block(both, TEXTS, str).splitlines()[4:6] == ["When was it burnt?", "Other 0"]
+    both = replace(
+        result,
+        answers=(first, second),
+        shorts=(short, None),
+        parts=(
+            PartResult(first.part, Outcome.ANSWERED),
+            PartResult(second.part, Outcome.UNCERTAIN),
+        ),
+    )
+    lines = answers.block(both, TEXTS, str).splitlines()
+    assert [lines[0], lines[1]] == ["Who signed it?", "Anna Meier"]
+    assert lines[4:6] == ["When was it burnt?", "uncertain: Other 0"]
     listed = answers.facts("Who signed it, and when was it burnt?", both, TEXTS)["answers"]
     assert isinstance(listed, list)
     assert [answer["part"] for answer in listed] == ["Who signed it?", "When was it burnt?"]
+
+
+def test_a_part_that_a_limit_left_out_is_named() -> None:
+    first = replace(BEST, part="Who signed it?")
+    result = replace(
+        FOUND,
+        answers=(first,),
+        passages=(first,),
+        parts=(
+            PartResult(first.part, Outcome.ANSWERED),
+            PartResult("When was it burnt?", Outcome.LEFT_OUT),
+            PartResult("Why\x1b was it burnt?", Outcome.NOT_FOUND),
+        ),
+        stop_reason=StopReason.BUDGET_CALLS,
+    )
+    assert answers.block(result, TEXTS, str).splitlines() == [
+        "Who signed it?",
+        "Anna Meier",
+        "signed it.",
+        "    R.txt:bytes 13-33  (Signatures)",
+        "When was it burnt?",
+        "Left out: max_calls was reached",
+        "Why was it burnt?",
+        "Nothing found before max_calls was reached",
+    ]
+    assert answers.facts("?", result, TEXTS)["parts"] == [
+        {"part": "Who signed it?", "outcome": "answered"},
+        {"part": "When was it burnt?", "outcome": "left_out"},
+        {"part": "Why\x1b was it burnt?", "outcome": "not_found"},
+    ]

@@ -23,7 +23,7 @@ from rlm_runtime.scaffold.corpus import Corpus, Piece
 from rlm_runtime.scaffold.lexical import TextIndex
 from rlm_runtime.scaffold.likelihood import Asker, ScoreMemo
 from rlm_runtime.scaffold.recipes.search import FIRST_LOOK, Search
-from rlm_runtime.scaffold.recipes.search_result import SearchResult
+from rlm_runtime.scaffold.recipes.search_result import Outcome, PartResult, SearchResult
 from rlm_runtime.scheduler import Job, Progress, Scheduler
 from rlm_runtime.store import Chunk, ContextStore, cut
 from rlm_runtime.tracing import AnyEvent, CallFinished, Recorder, ValueRead
@@ -241,6 +241,38 @@ async def test_a_part_that_is_not_found_makes_the_answer_uncertain(
     result = await bench.ask("report", question=f"{QUESTION[:-1]}, and which zebras eat quinces?")
     assert [p.text for p in result.answers] == [FACT]
     assert result.is_uncertain
+    assert result.parts == (
+        PartResult(QUESTION, Outcome.ANSWERED),
+        PartResult("Which zebras eat quinces?", Outcome.NOT_FOUND),
+    )
+
+
+async def test_a_part_that_a_limit_left_out_is_told_from_one_that_is_not_found(
+    fake_engine: FakeEngine, model_dir: Path
+) -> None:
+    bench = Bench(fake_engine, model_dir, not_found_below_z=2.0, certain_above_z=2.0)
+    bench.store.put_text("report", paragraphs(6, fact_at=1))
+    question = f"{QUESTION[:-1]}, and which zebras eat quinces?"
+    names = (QUESTION, "Which zebras eat quinces?")
+    outcomes: set[tuple[Outcome, ...]] = set()
+    for calls in range(200):
+        result = await bench.ask("report", question=question, limits=Limits(max_calls=calls))
+        assert tuple(asked.part for asked in result.parts) == names
+        outcomes.add(tuple(asked.outcome for asked in result.parts))
+        scored = {passage.part for passage in result.passages}
+        for asked in result.parts:
+            assert (asked.outcome is Outcome.LEFT_OUT) == (asked.part not in scored)
+        if result.stop_reason is StopReason.FINAL:
+            break
+    assert {
+        (Outcome.LEFT_OUT, Outcome.LEFT_OUT),
+        (Outcome.ANSWERED, Outcome.LEFT_OUT),
+        (Outcome.ANSWERED, Outcome.NOT_FOUND),
+    } <= outcomes
+
+    bench.store.put_text("other", paragraphs(7, fact_at=1))
+    late = await bench.ask("other", question=question, limits=Limits(max_seconds=1e-9))
+    assert late.parts == tuple(PartResult(name, Outcome.LEFT_OUT) for name in names)
 
 
 async def test_a_question_asked_again_is_answered_from_memory(bench: Bench) -> None:
