@@ -32,7 +32,9 @@ FACT = "Edith Marlow repaired the lighthouse clock at Farrow Point."
 QUESTION = "Who repaired the lighthouse clock?"
 FILLER = "The weather was mild and the days went by as they always do in such a place. "
 WITH_FACT = "\n\n".join([FILLER * 3, f"{FILLER}{FACT} {FILLER}", FILLER * 3])
-WITHOUT = "\n\n".join([FILLER * 3] * 3)
+WITHOUT = "\n\n".join(
+    ["Nobody came to the harbour that year, and nothing was sold there. " * 4] * 3
+)
 
 
 @pytest.fixture
