@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from rlm_runtime.errors import InputError, PromptTooLong, RLMError
 from rlm_runtime.prompt import CONNECTIVE, Document, Prompt
@@ -76,6 +77,10 @@ class LeafPrompts:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
+        # In front of a word it can be other tokens than alone ("\n", "\n" and not "\n\n").
+        encode = tree.layout.tokenizer.encode
+        pairs = zip(encode(f"{CONNECTIVE}A"), encode(f"{CONNECTIVE}Who"), strict=False)
+        self._connective_tokens = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def document(self, text: str) -> Document:
         """A text as data that more than one question will be asked about. Encodes it, 1 MB/s.
@@ -85,8 +90,7 @@ class LeafPrompts:
         Raises:
             InputError: It can't be encoded.
         """
-        layout = self._tree.layout
-        return layout.document(text, followed_by=len(layout.tokenizer.encode(CONNECTIVE)))
+        return self._tree.layout.document(text, followed_by=self._connective_tokens)
 
     def room(self, leaf: Leaf) -> int:
         """Tokens of data that fit in front of a leaf's question; below 1 when it is too long.
