@@ -29,7 +29,7 @@ from rlm_runtime.prompt import Document
 from rlm_runtime.scaffold.corpus import Corpus, Piece
 from rlm_runtime.scaffold.likelihood import Asker, QuestionLikelihood, ScoreMemo
 from rlm_runtime.scaffold.questions import question_parts
-from rlm_runtime.scaffold.recipes.search_part import Part
+from rlm_runtime.scaffold.recipes.search_part import Part, words_of
 from rlm_runtime.scaffold.recipes.search_result import (
     PartResult,
     Passage,
@@ -132,11 +132,13 @@ class Search:
             exhaustive: Rank all chunks, however long the texts are.
         """
         questions = question_parts(question)
+        echoes = frozenset(map(words_of, (question, *questions))) - {()}
         parts = [
             Part(
                 name=text if len(questions) > 1 else "",
                 likelihood=QuestionLikelihood(asker, text, self._memo),
                 config=self._config,
+                echoes=echoes,
             )
             for text in questions
         ]

@@ -7,11 +7,13 @@ import gc
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.to_thread
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlm_runtime.config import SearchConfig
 from rlm_runtime.engine.base import GenerateRequest
@@ -21,9 +23,10 @@ from rlm_runtime.scaffold import corpus as corpus_module
 from rlm_runtime.scaffold import thread_watch
 from rlm_runtime.scaffold.corpus import Corpus, Piece
 from rlm_runtime.scaffold.lexical import TextIndex
-from rlm_runtime.scaffold.likelihood import Asker, ScoreMemo
+from rlm_runtime.scaffold.likelihood import Asker, QuestionLikelihood, ScoreMemo
 from rlm_runtime.scaffold.recipes.search import FIRST_LOOK, Search
-from rlm_runtime.scaffold.recipes.search_result import Outcome, PartResult, SearchResult
+from rlm_runtime.scaffold.recipes.search_part import Part, words_of
+from rlm_runtime.scaffold.recipes.search_result import Outcome, PartResult, Passage, SearchResult
 from rlm_runtime.scheduler import Job, Progress, Scheduler
 from rlm_runtime.store import Chunk, ContextStore, cut
 from rlm_runtime.tracing import AnyEvent, CallFinished, Recorder, ValueRead
@@ -38,6 +41,7 @@ CHUNK_TOKENS = 64
 FILLER = "The weather was mild and the days went by as they always do in such a place. "
 FACT = "Edith Märlow repaired the lighthouse clock at Farrow Point."
 QUESTION = "Who repaired the lighthouse clock?"
+TWO_PARTS = "Who repaired the lighthouse clock, and who painted the office?"
 
 
 class Bench:
@@ -110,6 +114,64 @@ async def test_the_answer_is_a_quotation_with_its_bytes(bench: Bench) -> None:
     assert best.variable == "report"
     assert result.found
     assert result.stop_reason is StopReason.FINAL
+
+
+@pytest.mark.parametrize(
+    ("question", "echo"),
+    [
+        (QUESTION, QUESTION),
+        (QUESTION, f"  *{QUESTION.upper().replace(' ', '  ')}*"),
+        (TWO_PARTS, QUESTION),
+        (TWO_PARTS, TWO_PARTS),
+    ],
+)
+async def test_the_question_itself_is_no_answer(bench: Bench, question: str, echo: str) -> None:
+    bench.store.put_text("report", f"{echo}\n\n" + paragraphs(8, fact_at=5))
+    result = await bench.ask("report", question=question)
+    assert result.answers[0].text == FACT
+    assert not any(words_of(p.text) == words_of(echo) for p in result.passages)
+
+
+async def test_a_text_of_nothing_but_the_question_is_no_certain_answer(
+    fake_engine: FakeEngine, model_dir: Path
+) -> None:
+    bench = Bench(fake_engine, model_dir, certain_above_z=0.5)
+    bench.store.put_text("report", f"{QUESTION}\n\n{QUESTION}\n")
+    result = await bench.ask("report")
+    assert [p.text for p in result.passages] == [QUESTION]
+    assert result.is_uncertain
+
+
+async def test_a_question_without_a_word_equals_no_sentence(bench: Bench) -> None:
+    bench.store.put_text("report", "?!\n\n" + paragraphs(2, fact_at=1))
+    assert len((await bench.ask("report", question="???")).passages) > 1
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda start, size, lift, heading, name: Passage(
+                name, start, start + size, f"{start} {size}", heading, lift
+            ),
+            st.integers(0, 20),
+            st.integers(1, 6),
+            st.integers(0, 9).map(float),
+            st.sampled_from(["", "Heading"]),
+            st.sampled_from(["a", "b"]),
+        ),
+        min_size=1,
+    )
+)
+def test_no_place_and_no_sentence_stands_twice_among_the_passages(scored: list[Passage]) -> None:
+    part = Part("", cast("QuestionLikelihood", None), SearchConfig())
+    for one in scored:
+        part.keep(one)
+    shown = part.passages
+    assert shown[0].lift == max(one.lift for one in scored)
+    assert [p.lift for p in shown] == sorted((p.lift for p in shown), reverse=True)
+    assert len({(p.heading, p.text) for p in shown}) == len(shown)
+    places = [(p.variable, byte) for p in shown for byte in range(p.start_byte, p.end_byte)]
+    assert len(set(places)) == len(places)
 
 
 async def test_a_text_without_the_answer_gives_not_found(bench: Bench) -> None:
@@ -206,7 +268,7 @@ async def test_a_question_in_two_parts_gets_a_passage_for_each(bench: Bench) -> 
     other = "Nils Abersen painted the harbour office green."
     text = paragraphs(6, fact_at=1) + f"\n\n{FILLER}{other} {FILLER}\n\n" + FILLER * 20
     bench.store.put_text("report", text)
-    result = await bench.ask("report", question=f"{QUESTION[:-1]}, and who painted the office?")
+    result = await bench.ask("report", question=TWO_PARTS)
     assert [p.text for p in result.answers] == [FACT, other]
     assert result.answer == f"{FACT}\n{other}"
     assert list(result.passages[:2]) == list(result.answers)
@@ -229,7 +291,7 @@ async def test_a_question_in_two_parts_indexes_a_text_once(
         add(index, text)
 
     monkeypatch.setattr(TextIndex, "add", noting)
-    await bench.ask("a", "b", question=f"{QUESTION[:-1]}, and who painted the office?")
+    await bench.ask("a", "b", question=TWO_PARTS)
     assert len(indexed) == len(bench.corpus.pieces(refs))
 
 
