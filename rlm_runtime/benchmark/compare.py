@@ -38,7 +38,7 @@ class Verdict(StrEnum):
     DIFFERENT = "different"
     """It changed, and neither way is better."""
     UNCLEAR = "unclear"
-    """The interval holds "no change", or a time was measured once."""
+    """The interval holds "no change"; or a time or a share has none, and it decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ class Change:
             return Verdict.UNCLEAR
         elif change is not None and abs(change.value - none) < _EVEN:
             return Verdict.EVEN
+        elif self.kind.is_share and self.kind.better is not Better.NEITHER:
+            return Verdict.UNCLEAR
         if self.kind.better is Better.NEITHER:
             return Verdict.DIFFERENT
         is_lower = self.b < self.a if change is None else change.value < none
@@ -183,7 +185,8 @@ def compare(a: ResultFile, b: ResultFile, *, is_forced: bool = False) -> Compari
         is_forced: Compare although the settings differ; the comparison is then marked.
 
     Raises:
-        InputError: The settings differ; the message says which, with both values.
+        InputError: The settings differ; the message says which, with both values. Or the samples of
+            one are damaged.
     """
     differing = _differing(a, b)
     if differing and not is_forced:
@@ -207,6 +210,9 @@ def _differing(a: ResultFile, b: ResultFile) -> dict[str, tuple[object, object]]
     of_a, of_b = a.settings(), b.settings()
     names = dict.fromkeys((*of_a, *of_b))
     pairs = {name: _apart(of_a.get(name), of_b.get(name)) for name in names}
+    # A result that ended early lacks texts, and is no other measurement for that.
+    texts_a, texts_b = a.texts(), b.texts()
+    pairs |= {n: (texts_a[n], texts_b[n]) for n in texts_a if n in texts_b}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 

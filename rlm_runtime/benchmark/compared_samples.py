@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, NamedTuple, TypeVar
+
+import msgspec
 
 from rlm_runtime.benchmark.arms import DEFAULT
 from rlm_runtime.benchmark.batching_result import SPEED_UPS
@@ -11,9 +13,42 @@ from rlm_runtime.benchmark.paired import difference_of_shares, ratio_of_means
 from rlm_runtime.benchmark.result_file import ResultFile
 from rlm_runtime.benchmark.statistics import Estimate, ratio_of_medians, ratio_of_ratios
 from rlm_runtime.benchmark.ttft_result import RATIOS, Series
+from rlm_runtime.errors import InputError
 
-Case = Mapping[str, Any]
-"""One question of a workload; which fields it has depends on the workload."""
+Row = TypeVar("Row")
+
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One question of a workload, so far as it is compared; not every workload has every field."""
+
+    id: str | int
+    arm: str | None = None
+    kind: str | None = None
+    size: str | None = None
+    is_right: bool | None = None
+    sentence_rank: int | None = None
+    found: bool | None = None
+    is_uncertain: bool | None = None
+    computed_tokens: Amount | None = None
+    prompt_tokens: Amount | None = None
+    generated_tokens: Amount | None = None
+    wall_s: Amount | None = None
+
+
+class _Request(msgspec.Struct, frozen=True):
+    series: str
+    ttft_s: Seconds
+    is_as_meant: bool
+
+
+class _Run(msgspec.Struct, frozen=True):
+    arm: str
+    wall_s: Seconds
+    is_as_meant: bool
+
 
 SEED = 0
 """Of all intervals: the same two files give the same ones."""
@@ -39,7 +74,11 @@ class PerCase(NamedTuple):
 
 
 def sampled_ratios(a: ResultFile, b: ResultFile) -> dict[str, Estimate | None]:
-    """Ratios, second over first, of the figures that stand on samples of times."""
+    """Ratios, second over first, of the figures that stand on samples of times.
+
+    Raises:
+        InputError: A file's samples are none.
+    """
     times_a, times_b = _ttft_s(a), _ttft_s(b)
     walls_a, walls_b = _wall_s(a), _wall_s(b)
     ratios: dict[str, Estimate | None] = {}
@@ -60,7 +99,11 @@ def sampled_ratios(a: ResultFile, b: ResultFile) -> dict[str, Estimate | None]:
 
 
 class PairedCases:
-    """The cases of two results, matched by their ids (and arms)."""
+    """The cases of two results, matched by their ids (and arms).
+
+    Raises:
+        InputError: A file's cases are none.
+    """
 
     def __init__(self, a: ResultFile, b: ResultFile) -> None:
         first, second = dict(_cases(a)), dict(_cases(b))
@@ -96,13 +139,8 @@ class PairedCases:
         Other arms cost something else, and a mean over arms is nobody's.
         """
         for name in _PER_CASE:
-            pairs = [
-                (float(x[name]), float(y[name]))
-                for x, y in self.pairs
-                if _is_default(x)
-                and isinstance(x.get(name), int | float)
-                and isinstance(y.get(name), int | float)
-            ]
+            values = [(getattr(x, name), getattr(y, name)) for x, y in self.pairs if _is_default(x)]
+            pairs = [(x, y) for x, y in values if x is not None and y is not None]
             if pairs:
                 means = [sum(side) / len(pairs) for side in zip(*pairs, strict=True)]
                 ratio = ratio_of_means(pairs, seed=SEED)
@@ -111,36 +149,48 @@ class PairedCases:
 
 def _cases(result: ResultFile) -> Iterator[tuple[tuple[object, ...], Case]]:
     for measurement, detail in result.detail.items():
-        cases = detail.get("cases")
-        if isinstance(cases, list):
-            for case in cases:
-                if isinstance(case, dict) and "id" in case:
-                    yield (measurement, case["id"], case.get("arm")), case
+        rows = detail.get("cases")
+        if isinstance(rows, list):
+            # Cases of a workload without ids are its own affair.
+            named = [row for row in rows if isinstance(row, dict) and "id" in row]
+            for case in _read(named, list[Case], f"{measurement}.cases", result):
+                yield (measurement, case.id, case.arm), case
+
+
+def _read(rows: object, kind: type[list[Row]], place: str, result: ResultFile) -> list[Row]:
+    try:
+        return msgspec.convert(rows, kind)
+    except msgspec.ValidationError as err:
+        raise InputError(
+            f"The result of {result.benchmark} made at {result.made_at} is damaged: {err} in "
+            f"{place}.",
+            "Measure it again, or compare another file.",
+        ) from err
 
 
 def _is_right(case: Case) -> bool:
-    return bool(case.get("is_right"))
+    return bool(case.is_right)
 
 
 def _has_passage(case: Case) -> bool:
-    return bool(case.get("sentence_rank") == 1)
+    return case.sentence_rank == 1
 
 
 def _is_not_found(case: Case) -> bool:
-    return not case.get("found", True)
+    return case.found is False
 
 
 def _is_certain(case: Case) -> bool:
-    return bool(case.get("found")) and not case.get("is_uncertain")
+    return bool(case.found) and not case.is_uncertain
 
 
 def _is_default(case: Case) -> bool:
-    return case.get("arm") in (None, DEFAULT)
+    return case.arm in (None, DEFAULT)
 
 
 def _is_open(case: Case) -> bool:
     """The right result is that nothing was found."""
-    return str(case.get("kind")).startswith("unanswerable")
+    return str(case.kind).startswith("unanswerable")
 
 
 _QUALITY: tuple[tuple[str, Callable[[Case], bool]], ...] = (
@@ -167,15 +217,15 @@ def _selections(prefix: str, rest: str) -> Iterator[Callable[[Case], bool]]:
 
 
 def _is_shared(case: Case) -> bool:
-    return case.get("kind") == "shared"
+    return case.kind == "shared"
 
 
 def _size(case: Case) -> str:
-    return str(case.get("size")).lower()
+    return str(case.size).lower()
 
 
 def _labels(case: Case) -> tuple[str, ...]:
-    kind, arm, size = str(case.get("kind")), str(case.get("arm")), _size(case)
+    kind, arm, size = str(case.kind), str(case.arm), _size(case)
     labels = (arm, f"{kind}_{arm}", f"{kind}_{arm}_{size}")
     return (*labels, kind, f"{kind}_{size}") if _is_default(case) else labels
 
@@ -186,20 +236,12 @@ def _is_made_of(pairs: Sequence[tuple[bool, bool]], a: float, b: float) -> bool:
 
 
 def _ttft_s(result: ResultFile) -> Callable[[str], list[float]]:
-    return _samples(result, "ttft", "samples", "series", "ttft_s")
+    rows = result.detail.get("ttft", {}).get("samples", [])
+    samples = _read(rows, list[_Request], "ttft.samples", result)
+    return lambda name: [s.ttft_s for s in samples if s.series == name and s.is_as_meant]
 
 
 def _wall_s(result: ResultFile) -> Callable[[str], list[float]]:
-    return _samples(result, "batching", "runs", "arm", "wall_s")
-
-
-def _samples(
-    result: ResultFile, measurement: str, listed: str, group: str, value: str
-) -> Callable[[str], list[float]]:
-    """The values of one group of a measurement's samples, without those that were left out."""
-    rows = result.detail.get(measurement, {}).get(listed, [])
-
-    def of(name: str) -> list[float]:
-        return [row[value] for row in rows if row[group] == name and row["is_as_meant"]]
-
-    return of
+    rows = result.detail.get("batching", {}).get("runs", [])
+    runs = _read(rows, list[_Run], "batching.runs", result)
+    return lambda name: [run.wall_s for run in runs if run.arm == name and run.is_as_meant]

@@ -72,6 +72,18 @@ class ResultFile(msgspec.Struct, frozen=True):
             found |= {f"{measurement}.{name}": value for name, value in _plain(detail)}
         return found
 
+    def texts(self) -> dict[str, str]:
+        """Digests of the texts that a measurement made, by measurement and size.
+
+        They have to be equal where both results have the text: it may ship with Python.
+        """
+        return {
+            f"{measurement}.text_{text['size']}": text["digest"]
+            for measurement, detail in self.detail.items()
+            for text in _dicts(detail.get("texts"))
+            if isinstance(text.get("digest"), str) and isinstance(text.get("size"), str)
+        }
+
 
 def read_result(path: Path) -> ResultFile:
     """Read a result.
@@ -113,6 +125,11 @@ def read_result(path: Path) -> ResultFile:
 
 class _Head(msgspec.Struct):
     schema_version: int
+
+
+def _dicts(value: object) -> Iterator[dict[str, Any]]:
+    if isinstance(value, list):
+        yield from (item for item in value if isinstance(item, dict))
 
 
 def _plain(detail: Mapping[str, object]) -> Iterator[tuple[str, object]]:

@@ -124,8 +124,17 @@ def test_a_figure_that_its_cases_do_not_lead_to_has_no_interval(
 ) -> None:
     b = copy.deepcopy(qa)
     b["figures"]["accuracy"] = 0.75
-    change = changes(qa, b, tmp_path)["accuracy"].change
-    assert change == (0.25, None, None)
+    change = changes(qa, b, tmp_path)["accuracy"]
+    assert change.change == (0.25, None, None)
+    assert change.verdict is Verdict.UNCLEAR
+
+
+def test_shares_that_hardly_differ_are_even_without_an_interval(
+    qa: Document, tmp_path: Path
+) -> None:
+    b = copy.deepcopy(qa)
+    b["figures"]["accuracy"] += 0.001
+    assert changes(qa, b, tmp_path)["accuracy"].verdict is Verdict.EVEN
 
 
 @pytest.fixture
@@ -175,6 +184,56 @@ def test_figures_of_arms_and_sizes_have_intervals_over_their_own_cases(
     assert {found[name].verdict for name in same} <= {Verdict.UNCLEAR, Verdict.SAME}
     for name in needle["figures"].keys() - set(same):
         assert found[name].verdict is Verdict.BETTER
+
+
+def test_other_texts_of_the_same_size_are_refused(needle: Document, tmp_path: Path) -> None:
+    texts = [{"size": size, "digest": size * 4, "tokens": 9} for size in ("16k", "1M")]
+    needle["detail"]["needle"]["texts"] = texts
+    b = copy.deepcopy(needle)
+    b["detail"]["needle"]["texts"][1]["digest"] = "another"
+    with pytest.raises(InputError, match=r"needle\.text_1M: 1M1M1M1M / another"):
+        changes(needle, b, tmp_path)
+    del b["detail"]["needle"]["texts"][1]  # it ended before it came there
+    assert "accuracy" in changes(needle, b, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("measurement", "listed", "name", "value"),
+    [
+        ("ttft", "samples", "ttft_s", "fast"),
+        ("ttft", "samples", "ttft_s", 0),
+        ("ttft", "samples", "series", None),
+        ("batching", "runs", "wall_s", -1.0),
+        ("batching", "runs", "is_as_meant", "yes"),
+        ("qa", "cases", "id", ["a"]),
+        ("qa", "cases", "arm", {}),
+        ("qa", "cases", "found", "no"),
+        ("qa", "cases", "computed_tokens", -5),
+    ],
+)
+def test_damaged_samples_are_named(
+    qa: Document,
+    ttft: Document,
+    tmp_path: Path,
+    measurement: str,
+    listed: str,
+    name: str,
+    value: object,
+) -> None:
+    document = qa if measurement == "qa" else ttft
+    damaged = copy.deepcopy(document)
+    damaged["detail"][measurement][listed][1][name] = value
+    for pair in ((document, damaged), (damaged, document)):
+        with pytest.raises(InputError, match=rf"damaged.*{name}.*{measurement}\.{listed}"):
+            changes(*pair, tmp_path)
+
+
+@pytest.mark.parametrize("rows", [None, "none", [[]], [1], {"a": 1}])
+def test_samples_that_are_none_are_named(ttft: Document, tmp_path: Path, rows: object) -> None:
+    damaged = copy.deepcopy(ttft)
+    damaged["detail"]["ttft"]["samples"] = rows
+    with pytest.raises(InputError):
+        changes(ttft, damaged, tmp_path, forced=True)
 
 
 def test_costs_of_a_case_are_the_default_arms(needle: Document, tmp_path: Path) -> None:
