@@ -20,6 +20,7 @@ from rlm_runtime.errors import InputError
 _BYTES_MARK = "base64:"
 _PIECE_ITEMS = 256  # of an array, turned into text together
 _SAMPLE_ITEMS = 16
+_UNSEEN_CHARACTERS = 16  # what a list or dict counts that lies too deep to look into
 
 
 def render(value: object, max_characters: int | None = None) -> str:
@@ -71,7 +72,7 @@ def estimate_characters(value: object, depth: int = 3) -> int:
         sample = value[:: max(1, len(value) // _SAMPLE_ITEMS)][:_SAMPLE_ITEMS]
         sizes = sum(1 + estimate_characters(item, depth - 1) for item in sample)
         return 2 + round(len(value) * sizes / max(1, len(sample)))
-    return 8
+    return len(repr(value)) if isinstance(value, int | float | None) else _UNSEEN_CHARACTERS
 
 
 def _parts(value: object, most: int | None) -> Iterator[str]:
