@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-import anyio.lowlevel
 
 from rlm_runtime.errors import Cancelled, EngineDead, InputError, RLMError
 from rlm_runtime.prompt import Prompt
@@ -124,8 +123,7 @@ class Children:
         self._seat = seat
         self._context = context
         self._group = anyio.create_task_group()
-        # Fast: a batch starts in one turn of the loop, so that the engine sees it as one.
-        self._places = anyio.Semaphore(seat.tree.config.agents.max_children, fast_acquire=True)
+        self._places = anyio.Semaphore(seat.tree.config.agents.max_children)
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -209,7 +207,6 @@ class Children:
         context = handle._context
         try:
             with handle._scope:
-                await anyio.lowlevel.checkpoint_if_cancelled()
                 async with self._places:
                     handle._outcome = await run_agent(agent, seat, task, context)
         except Exception as err:

@@ -273,6 +273,21 @@ async def test_the_end_of_the_engine_is_told_once_though_all_children_meet_it(
             await children.run_all([SubTask(agent=ASKS, task=f"{i}") for i in range(5)])
 
 
+async def test_the_end_of_the_engine_is_told_before_what_it_leads_to(grove: Grove) -> None:
+    seat, context = grove.root(grove.tree())
+
+    async def parent() -> None:
+        async with Children(seat, context) as children:
+            children.start(failing(EngineDead("killed")), "x")
+            try:
+                await anyio.sleep_forever()
+            finally:
+                raise KeyError("own")
+
+    with pytest.raises(EngineDead, match="killed"):
+        await parent()
+
+
 async def test_the_end_of_the_engine_passes_through_two_levels(grove: Grove) -> None:
     seat, context = grove.root(grove.tree(Limits(max_depth=2)))
 
