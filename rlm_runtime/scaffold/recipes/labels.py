@@ -14,14 +14,13 @@ from rlm_runtime.errors import InputError
 MAX_WORDS = 4
 """A longer phrase is no label."""
 
-MAX_CHARACTERS = 4_000
+MAX_CHARACTERS = 2_000
 """Of a question: a longer one does not name its labels by the way."""
 
 _QUOTED = re.compile(
     r"\"([^\"\n]+)\"|“([^”\n]+)”|‘([^’\n]+)’|«([^»\n]+)»|`([^`\n]+)`|"
     r"(?<!\w)'([^'\n]+)'(?!\w)"
 )
-_LISTED = re.compile(r":\s*([^:?]+?)\s*[.?!]*\s*$")
 _INTRODUCED = re.compile(r"\b(?:as|into|either|whether it is)\s+([^.?!:]+)", re.IGNORECASE)
 _WORDS_OR = re.compile(r"(?<![\w-])((?:[\w-]+,\s+)*[\w-]+),?\s+or\s+([\w-]+)", re.IGNORECASE)
 _BETWEEN = re.compile(r"\s*(?:[,;/|\n]\s*(?:(?:and|or)\s+)?|\s(?:and|or)\s)\s*", re.IGNORECASE)
@@ -98,9 +97,9 @@ def _quoted(question: str) -> Iterator[str]:
 
 
 def _listed(question: str) -> Iterator[str]:
-    match = _LISTED.search(question)
-    if match is not None:
-        yield from _split(match[1])
+    _, colon, listed = question.rpartition(":")
+    if colon and not re.search(r"[.?!]\s+\S", listed):  # no further sentence behind it
+        yield from _split(listed)
 
 
 def _introduced(question: str) -> Iterator[str]:
