@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -297,43 +297,44 @@ class ContextStore:
 
     def _keep(self, digest: str, size: int, pieces: Iterable[bytes]) -> bytes | SpilledContent:
         """What is kept for a digest: what was kept before, or the bytes of pieces from now on."""
-        if self._spill_bytes is None or size <= self._spill_bytes:
-            return self._keep_once(digest, size, pieces, b"".join)
-        with self._spilling:  # so that equal contents at once are written once
-            return self._keep_once(digest, size, pieces, self._spill.write)
-
-    def _keep_once(
-        self,
-        digest: str,
-        size: int,
-        pieces: Iterable[bytes],
-        keep: Callable[[Iterable[bytes]], bytes | SpilledContent],
-    ) -> bytes | SpilledContent:
+        if self._spill_bytes is not None and size > self._spill_bytes:
+            return self._keep_spilled(digest, size, pieces)
+        data = b"".join(pieces)
         with self._lock:
             kept = self._kept.get(digest)
-            if kept is not None:
-                return kept
-            self._check_quota(size)
-            self._total_bytes += size
-        try:
-            content = keep(pieces)
-        except BaseException:
-            with self._lock:
-                self._total_bytes -= size
-            raise
-        with self._lock:
-            kept = self._kept.setdefault(digest, content)
-            if kept is not content:
-                self._total_bytes -= size
+            if kept is None:
+                self._take(size)
+                self._kept[digest] = kept = data
         return kept
 
-    def _check_quota(self, size: int) -> None:
+    def _keep_spilled(
+        self, digest: str, size: int, pieces: Iterable[bytes]
+    ) -> bytes | SpilledContent:
+        with self._spilling:  # so that equal contents at once are written once
+            with self._lock:
+                kept = self._kept.get(digest)
+                if kept is not None:
+                    return kept
+                self._take(size)
+            try:
+                content = self._spill.write(pieces)
+            except BaseException:
+                with self._lock:
+                    self._total_bytes -= size
+                raise
+            with self._lock:
+                self._kept[digest] = content
+            return content
+
+    def _take(self, size: int) -> None:
+        """Count bytes as kept; under the lock."""
         if self._max_bytes is not None and self._total_bytes + size > self._max_bytes:
             raise QuotaExceeded(
                 f"The store has no room for {size:,} bytes: it holds {self._total_bytes:,} of "
                 f"{self._max_bytes:,} (store.max_bytes).",
                 "Raise the limit, or store less.",
             )
+        self._total_bytes += size
 
     def _add(self, name: str, kind: ValueKind, content: Sliceable, digest: str) -> Ref:
         # Each version keeps its own content: of two equal files, one may change later.

@@ -106,7 +106,7 @@ class TextView:
         if start < 0 or (stop is not None and stop < 0):
             start, stop, _ = where.indices(len(self))
         begin = self.byte(start)
-        end = len(self._content) if stop is None else self.byte(max(start, stop))
+        end = len(self._content) if stop is None else self.byte(stop)
         return bytes(self._content[begin:end]).decode("utf-8")
 
     def byte(self, character: int) -> int:
@@ -184,8 +184,6 @@ class TextView:
         for piece in chain(self._pieces(), (None,)):
             window += piece or ""
             limit = first + len(window) + (1 if piece is None else -MAX_MATCH_CHARACTERS)
-            if limit <= at:
-                continue
             for match in pattern.finditer(window, at - first):
                 start, end = first + match.start(), first + match.end()
                 if start >= limit:

@@ -234,6 +234,12 @@ def test_hostile_messagepack_is_an_error_and_no_crash(data: bytes) -> None:
         decode("mp", data)
 
 
+@pytest.mark.parametrize("data", [b"\xd4\x05\x01", b"\x91\xd6\xff\x00\x00\x00\x01"])
+def test_what_messagepack_has_beyond_plain_values_is_named(data: bytes) -> None:
+    with pytest.raises(ContextError, match="can't be decoded: an extension type"):
+        decode("mp", data)
+
+
 def npy(header: str, data: bytes = b"", magic: bytes = b"\x93NUMPY\x01\x00") -> bytes:
     return magic + len(header).to_bytes(2, "little") + header.encode() + data
 
@@ -252,6 +258,7 @@ def npy_of(descr: str, shape: str, data: bytes, order: str = "False") -> bytes:
         npy_of("[('a', '<i4')]", "(1,)", b"abcd"),
         npy_of("'<f16'", "(1,)", b"x" * 16),
         npy_of("'<i4'", "(2,)", b"abcd"),
+        npy_of("'<i4'", "(99999999999,)", b""),
         npy_of("'<i4'", "(1,)", b"abcde"),
         npy_of("'<i4'", "(-1,)", b"abcd"),
         npy_of("'<i4'", "(99999999999999999999,)", b"abcd"),

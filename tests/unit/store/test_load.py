@@ -98,7 +98,7 @@ def test_arrays_are_sliced_as_arrays(tmp_path: Path, spill_bytes: int | None) ->
 @pytest.mark.parametrize(
     ("path", "facts"),
     [
-        ("analysis.sumary", ["analysis['sumary']", "Nearest: 'summary'"]),
+        ("analysis.summry", ["analysis['summry']", "Nearest: 'summary'"]),
         ("text[9]", ["no index 9", "0 to 3"]),
         ("text.length", ["a text can't have keys"]),
         ("raw[4]", ["no index 4"]),

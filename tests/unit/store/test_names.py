@@ -34,7 +34,7 @@ def test_only_the_exact_names_of_functions_are_taken() -> None:
         ("reprot", "report"),
         ("Report", "report"),
         ("report2", "report_2"),
-        ("sumary", "summary"),
+        ("summry", "summary"),
         ("analysis_of_north", "analysis_north"),
         ("nots", "notes"),
     ],

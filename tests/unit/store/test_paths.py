@@ -141,7 +141,7 @@ def test_a_path_leads_to_the_part(text: str, part: object) -> None:
 @pytest.mark.parametrize(
     ("text", "facts"),
     [
-        ("v.sumary", ["v['sumary']", "no key 'sumary'", "Nearest: 'summary'"]),
+        ("v.summry", ["v['summry']", "no key 'summry'", "Nearest: 'summary'"]),
         ("v[8]", ["no key 8", "Use a key, as 'summary', 'rows', 7"]),
         ("v[0:2]", ["a dict has no slices", "as 'summary'"]),
         ("v.nothing.x", ["the dict is empty"]),

@@ -4,6 +4,7 @@ import errno
 import gc
 import mmap
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -153,6 +154,20 @@ def test_a_full_disk_is_an_error_and_loses_nothing(
     assert disk_bytes(tmp_path) == before
     with pytest.raises(ContextError, match="No value named 'new'"):
         kept.get("new")
+
+
+def test_a_file_that_the_system_lets_grow_no_further_is_full(
+    kept: ContextStore, tmp_path: Path
+) -> None:
+    before = disk_bytes(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (before + 9_000, hard))
+    try:
+        with pytest.raises(QuotaExceeded, match="File too large"):
+            kept.put_value("new", LARGE + "!")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert disk_bytes(tmp_path) == before
 
 
 def test_there_is_room_again_after_a_full_disk(

@@ -76,6 +76,8 @@ def test_slices_are_those_of_the_text(
     assert viewed[:1] == text[:1]
     assert len(viewed) == len(text)
     assert [viewed[i] for i in range(len(text))] == list(text)
+    starts = [viewed.byte(i) for i in range(len(text) + 2)]
+    assert starts == [len(text[:i].encode()) for i in range(len(text) + 2)]
 
 
 @pytest.mark.usefixtures("small")
