@@ -394,8 +394,10 @@ def further_turns(bench: Bench) -> list[tuple[int, ...]]:
 
 async def test_a_wrong_answer_is_asked_for_again_behind_the_same_ids(bench: Bench) -> None:
     # Not the tokens that its text would have: what was generated is not encoded again.
-    odd = (*map(ord, "4"),)
-    made = iter([(*bench.layout.tokenizer.encode("fo"), *odd, bench.end)])
+    encode = bench.layout.tokenizer.encode
+    odd = tuple(token for letter in "four times" for token in encode(letter))
+    assert odd != encode("four times")
+    made = iter([(*odd, bench.end)])
     good = (*bench.layout.tokenizer.encode("4"), bench.end)
     given: dict[str, tuple[int, ...]] = {}
     bench.engine.answer = lambda request: given.setdefault(request.request_id, next(made, good))
