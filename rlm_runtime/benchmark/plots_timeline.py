@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlm_runtime.benchmark import plots_canvas as canvas
-from rlm_runtime.benchmark.results import Report
+from rlm_runtime.benchmark.results import Report, printable
 from rlm_runtime.benchmark.run_calls import Group, grouped
 from rlm_runtime.benchmark.run_report import RunMeasurement
 from rlm_runtime.benchmark.run_tables import document_name, maybe_percent
@@ -199,7 +199,8 @@ def _frame(axes: Axes, name: str, group: Group) -> None:
     axes.grid(axis="x", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-    label = f"{name}\n{_calls(len(group.calls))}, {maybe_percent(group.hit_rate)}"
+    shown = printable(name).replace("$", r"\$")  # which begins a formula
+    label = f"{shown}\n{_calls(len(group.calls))}, {maybe_percent(group.hit_rate)}"
     axes.set_yticklabels([label], fontsize="x-small")
 
 

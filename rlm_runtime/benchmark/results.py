@@ -194,8 +194,17 @@ def markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
+def printable(text: str) -> str:
+    """On one line, without what a terminal would obey: for names that come from a log."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(_cell, cells)) + " |"
+
+
+def _cell(text: str) -> str:
+    return printable(text).replace("|", "\\|")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -199,8 +199,8 @@ def _calls(causes: Iterable[CauseShare], top: int) -> Table:
         (
             str(share.cause) if number == 0 else "",
             f"{call.tokens:,}",
-            call.request_id,
-            call.agent_id,
+            _id(call.request_id),
+            _id(call.agent_id),
             one_line(call.label, _LABEL_CHARACTERS),
             _short(call.document),
         )
@@ -209,6 +209,11 @@ def _calls(causes: Iterable[CauseShare], top: int) -> Table:
     )
     header = ("cause", "tokens", "request", "agent", "label", "document")
     return Table("The calls behind it, biggest first", header, rows)
+
+
+def _id(name: str) -> str:
+    """As it stands in the log, which may be anybody's."""
+    return one_line(name, _LABEL_CHARACTERS)
 
 
 def _short(document: str | None) -> str:
@@ -225,28 +230,27 @@ def _lines(
     yield f"{Cause.LAYOUT}: {finding.kind}, {count(finding.tokens, 'token')} in {calls}"
     yield f"  {advice.meaning}"
     yield f"  {advice.remedy}"
+    request, earlier_request = _id(example.request_id), _id(example.earlier_request_id)
     here, earlier = divergence.here, divergence.earlier
     where = _segment(here.segment)
     if earlier.segment != here.segment:
         where += f" (there {_segment(earlier.segment)})"
     follow = count(example.equal_tokens, "equal token")
     yield (
-        f"  {example.request_id} differs from {example.earlier_request_id} from token "
+        f"  {request} differs from {earlier_request} from token "
         f"{divergence.position:,} on, {where}; {follow} behind it were computed again."
     )
     if finding.first_position != finding.last_position:
         span = f"{finding.first_position:,} to {finding.last_position:,}"
         yield f"  First differing tokens of all these calls: {span}."
     if shows_text:
-        width = max(len(example.request_id), len(example.earlier_request_id))
-        for name, part in (
-            (example.request_id, example.here),
-            (example.earlier_request_id, example.earlier),
-        ):
+        width = max(len(request), len(earlier_request))
+        for name, part in ((request, example.here), (earlier_request, example.earlier)):
             yield f"    {name:<{width}}  {_surroundings(part, vocabulary)}"
     if top:
         named = ", ".join(
-            f"{call.request_id} ({call.agent_id}, {one_line(call.label, _LABEL_CHARACTERS)}) "
+            f"{_id(call.request_id)} ({_id(call.agent_id)}, "
+            f"{one_line(call.label, _LABEL_CHARACTERS)}) "
             f"{call.tokens:,}"
             for call in finding.calls[:top]
         )

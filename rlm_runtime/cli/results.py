@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from rlm_runtime.benchmark.results import LOUD, Report, Table, write_json, write_markdown
-from rlm_runtime.cli.terminal import Terminal, clean, shown_path
+from rlm_runtime.cli.terminal import Terminal, clean, one_line, shown_path
 from rlm_runtime.errors import InputError
 
 _NUMBER = re.compile(r"[-+<>]? ?[\d.,]+( (%|ms|s|points))?|-|equal")
@@ -52,7 +52,7 @@ def _rich(table: Table) -> RichTable:
         # Folded, not cut: the end of a name is what tells it from others.
         shown.add_column(name, justify=justify, overflow="fold")
     for row in table.rows:
-        shown.add_row(*(Text(clean(cell)) for cell in row))
+        shown.add_row(*(Text(one_line(cell)) for cell in row))
     return shown
 
 

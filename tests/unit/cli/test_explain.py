@@ -243,3 +243,18 @@ def test_no_calls_are_shown_when_none_are_wanted(bench: Bench, recorded: Path) -
     ended = bench(recorded, "--top", "0")
     assert "The calls behind it" not in ended.out
     assert "dated" not in ended.out
+
+
+def test_ids_of_a_log_cannot_command_the_terminal(
+    bench: Bench, recorded: Path, model_dir: Path
+) -> None:
+    log = recorded / EVENTS
+    text = log.read_text()
+    for name in ("r1", "r2", "a1"):
+        text = text.replace(f'"{name}"', f'"{name}\\u001b]0;x\\u0007\\ny"')
+    log.write_text(text)
+    ended = bench(recorded, "--model", model_dir)
+    assert ended.code == 0
+    assert not {"\x1b", "\x07"} & set(ended.out + ended.err)
+    assert "r2]0;x y differs from r1]0;x y from token 15 on" in ended.out
+    assert "(a1]0;x y, dated)" in ended.out

@@ -135,3 +135,14 @@ def test_unequal_results_are_refused_with_what_differs(
     assert forced["settings_are_equal"] is False
     assert [one["setting"] for one in forced["differing"]] == ["machine"]
     assert forced["figures"]["computed_tokens_ratio"] == 1
+
+
+def test_ids_of_a_log_cannot_command_the_terminal(bench: Bench, recorded: Path) -> None:
+    log = recorded / "events.jsonl"
+    log.write_text(log.read_text().replace('"a1"', '"a1\\u001b]0;x\\u0007\\n|$y^$"'))
+    ended = bench("report", recorded)
+    assert ended.code == 0
+    written = (recorded / "report.md").read_text()
+    assert not {"\x1b", "\x07"} & set(ended.out + ended.err + written)
+    assert "a1]0;x |$y^$" in ended.out
+    assert "a1 ]0;x \\|$y^$" in written
