@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -155,6 +156,14 @@ def test_nested_budgets_agree_with_plain_sums(
                 assert left >= 0
 
 
+class Slow(int):
+    """Tokens that let other threads run while a budget compares them with what is left."""
+
+    def __gt__(self, other: int) -> bool:
+        time.sleep(0)
+        return int(self) > other
+
+
 def test_a_hundred_threads_never_overrun_their_tree_together() -> None:
     bound, agents, reads = 5_000, 100, 40
     whole = ReadBudget(max_tokens=bound, owner="tree")
@@ -165,7 +174,7 @@ def test_a_hundred_threads_never_overrun_their_tree_together() -> None:
         budget, charged = ReadBudget(max_tokens=200, parent=whole), 0
         start.wait()
         for step in range(reads):
-            tokens = (number + step) % 7 + 1
+            tokens = Slow((number + step) % 7 + 1)
             try:
                 with budget.reserve(tokens, "a") as reservation:
                     left = whole.left

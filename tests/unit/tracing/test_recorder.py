@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -289,3 +290,22 @@ def test_a_line_is_one_event_whatever_it_holds(tmp_path: Path) -> None:
         recorder.emit(first(recorder))
         recorder.emit(event)
     assert list(read_events(tmp_path / "run"))[1:] == [event]
+
+
+def test_threads_may_emit_and_listeners_hear_one_event_at_a_time(tmp_path: Path) -> None:
+    heard = 0
+
+    def listen(_: AnyEvent) -> None:
+        nonlocal heard
+        before = heard
+        time.sleep(0)  # other threads run here, if they may
+        heard = before + 1
+
+    with Recorder(tmp_path / "run") as recorder:
+        recorder.emit(first(recorder))
+        recorder.subscribe(listen)
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda at: recorder.emit(CacheReset(at_s=float(at))), range(500)))
+    assert heard == 500
+    written = [event.at_s for event in list(read_events(tmp_path / "run"))[1:]]
+    assert sorted(written) == [float(at) for at in range(500)]
