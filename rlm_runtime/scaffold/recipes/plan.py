@@ -13,11 +13,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest
 from typing import Literal
 
+import anyio.to_thread
+
 from rlm_runtime.errors import LimitExceeded
-from rlm_runtime.prompt import Layout
-from rlm_runtime.types import Limits, StopReason, Usage
+from rlm_runtime.prompt import CONNECTIVE, Layout
+from rlm_runtime.scaffold.leaf_prompts import HEAD_CHARACTERS, Leaf, LeafPrompts
+from rlm_runtime.scaffold.likelihood import TAIL
+from rlm_runtime.scaffold.questions import question_parts
+from rlm_runtime.scaffold.recipes.search import Search
+from rlm_runtime.scaffold.rendering import render
+from rlm_runtime.scaffold.thread_watch import ThreadWatch
+from rlm_runtime.scaffold.tree import Seat
+from rlm_runtime.scaffold.typed_answer import AnswerType
+from rlm_runtime.types import Limits, Ref, StopReason, Usage
 
 Over = Literal["refuse", "shrink"]
 """With a limit below the plan: end before the first call, or read fewer parts."""
@@ -113,6 +124,93 @@ def leaf_tokens(layout: Layout, document_tokens: int, tail_tokens: int, max_toke
         max_tokens: Of the answer.
     """
     return call_tokens(len(layout.shared_ids) + document_tokens + tail_tokens, max_tokens)
+
+
+async def direct_plan(
+    seat: Seat, task: str, values: Sequence[Ref], answer_type: AnswerType | None = None
+) -> Plan:
+    """What `direct` costs at most; exact but for what fills its document to whole blocks.
+
+    Args:
+        seat: Who would answer.
+        task: In words.
+        values: What it answers from, in this order.
+        answer_type: A type is asked for up to `agents.schema_retries` times more.
+    """
+    tree = seat.tree
+    window, store = tree.info.window, tree.corpus.store
+
+    def measure() -> Plan:
+        leaf = Leaf(question=task, answer=answer_type)
+        fixed = window - LeafPrompts(tree).room(leaf)
+        text = CONNECTIVE.join(render(store.load(ref), window * HEAD_CHARACTERS) for ref in values)
+        # What does not fit the window is refused and costs nothing.
+        fits = len(text) <= window * HEAD_CHARACTERS
+        data = tree.layout.tokenizer.count(text) + tree.layout.block_size if fits else window
+        steps = [Step(leaf.label, 1, min(window, fixed + data))]
+        if answer_type is not None:
+            retries = tree.config.agents.schema_retries
+            steps.append(Step(f"{leaf.label} again", retries, retries * window))
+        return Plan(steps=tuple(steps))
+
+    return await anyio.to_thread.run_sync(measure, abandon_on_cancel=True)
+
+
+async def search_plan(
+    seat: Seat, task: str, texts: Sequence[Ref], *, exhaustive: bool = False
+) -> Plan:
+    """What `search` costs at most. Picks the chunks that it would rank, which indexes the texts.
+
+    Nothing can be left out before: a search ends early by itself when it is certain, or at a limit,
+    with what it has found.
+
+    Args:
+        seat: Who would search.
+        task: The question.
+        texts: Where.
+        exhaustive: As for `SearchAgent`.
+
+    Raises:
+        LimitExceeded: The tree's `max_seconds` are over.
+    """
+    tree = seat.tree
+    layout, config = tree.layout, tree.config.search
+    search = Search(tree.corpus, config, tree.recorder, tree.info.kv_tokens)
+    questions = question_parts(task)
+    lengths = [layout.tokenizer.count(question) for question in questions]
+    fixed = len(layout.shared_ids) + len(layout.tail(TAIL))
+
+    def scores(documents: Sequence[int], question: int) -> int:
+        return sum(call_tokens(fixed + n + question, 1, is_scored=True) for n in documents)
+
+    def measure() -> Plan:
+        # The search's own choice, so that the two can't differ.
+        all_pieces = tree.corpus.pieces(texts)
+        choice = search._choose(texts, all_pieces, questions, watch, exhaustive=exhaustive)
+        rounds = choice.rounds
+        pieces = [place.piece for places in rounds for place in places]
+        chunks = [len(tree.corpus.document(piece).ids) for piece in pieces]
+        sentences = [[len(s.document.ids) for s in search._candidates(p)] for p in pieces]
+        # Which chunks turn out best is not known before: those with most to score.
+        best = config.passages * len(rounds)
+        counts = nlargest(best, map(len, sentences))
+        steps = [
+            Step("score without text", len(lengths), sum(scores([0], n) for n in lengths)),
+            Step("read chunk", len(chunks), sum(call_tokens(fixed + n, 1) for n in chunks)),
+            Step("rank chunk", len(lengths) * len(chunks), sum(scores(chunks, n) for n in lengths)),
+            Step(
+                "score sentence",
+                len(lengths) * sum(counts),
+                sum(sum(nlargest(best, (scores(s, n) for s in sentences))) for n in lengths),
+            ),
+        ]
+        if config.short_form and tree.info.can_choose:
+            # It makes no call where its prompt does not fit the window.
+            steps.append(Step("short form", len(lengths), len(lengths) * tree.info.window))
+        return Plan(steps=tuple(steps))
+
+    with ThreadWatch(tree.job) as watch:
+        return await anyio.to_thread.run_sync(measure, abandon_on_cancel=True)
 
 
 def one_call_each(label: str, part_tokens: Sequence[int]) -> Plan:

@@ -42,7 +42,6 @@ class Chunks:
             LimitExceeded: The tree's `max_seconds` are over.
         """
         corpus = seat.tree.corpus
-        watch = ThreadWatch(seat.tree.job)
 
         def measure() -> Chunks:
             pieces: list[Piece] = []
@@ -56,7 +55,8 @@ class Chunks:
                 watch.encoding(done, to_do)
             return cls(seat, tuple(pieces), tuple(tokens))
 
-        return await anyio.to_thread.run_sync(measure, abandon_on_cancel=True)
+        with ThreadWatch(seat.tree.job) as watch:
+            return await anyio.to_thread.run_sync(measure, abandon_on_cancel=True)
 
     def documents(self, positions: range) -> list[Document]:
         """The documents of chunks; for a thread: what is not kept of them is encoded again."""

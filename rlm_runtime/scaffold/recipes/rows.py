@@ -86,7 +86,6 @@ class Rows:
             InputError: A value is no list and no text.
             LimitExceeded: The tree's `max_seconds` are over.
         """
-        watch = ThreadWatch(seat.tree.job)
 
         def measure() -> Rows:
             rows = cls(seat, refs, room_tokens)
@@ -100,7 +99,8 @@ class Rows:
                 watch.encoding(min(done, to_do), to_do)
             return rows
 
-        return await anyio.to_thread.run_sync(measure, abandon_on_cancel=True)
+        with ThreadWatch(seat.tree.job) as watch:
+            return await anyio.to_thread.run_sync(measure, abandon_on_cancel=True)
 
     def documents(self, positions: range) -> list[Document]:
         """The documents of rows; for a thread. Each is asked about once: it is not filled."""
