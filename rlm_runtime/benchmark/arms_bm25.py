@@ -24,8 +24,9 @@ class Sentence(NamedTuple):
 def best_sentences(corpus: Corpus, ref: Ref, question: str) -> list[Sentence]:
     """The sentences of the best chunks, best first; none if no chunk has a word of the question.
 
-    Each is scored with the heading that it stands under, as the search recipe does, and against
-    the others, so that words that all of them have count little. The first question about a text
+    Each is scored with the heading that it stands under, and whole where a chunk's border cuts it,
+    as the search recipe does; and against the others, so that words that all of them have count
+    little. The first question about a text
     reads and indexes it.
 
     Args:
@@ -36,18 +37,20 @@ def best_sentences(corpus: Corpus, ref: Ref, question: str) -> list[Sentence]:
     (scores,) = corpus.bm25([ref], [question])
     pieces = corpus.pieces([ref])
     best = sorted(range(len(pieces)), key=lambda i: (-scores[i], i))[:CHUNKS]
-    found: list[Sentence] = []
-    shown: list[str] = []
+    # One across a border is found in both chunks, perhaps with its heading in the first only.
+    shown: dict[Sentence, str] = {}
     for i in (i for i in best if scores[i] > 0):
-        text = corpus.text(pieces[i])
+        piece = corpus.quotable(pieces[i])
+        text = corpus.text(piece)
         for unit in units(text):
             words = text[unit.start : unit.end]
-            start = pieces[i].start_byte + len(text[: unit.start].encode())
-            found.append(Sentence(words, ByteSpan(start, start + len(words.encode()))))
-            shown.append(
-                words if unit.heading is None else f"{text[slice(*unit.heading)]}\n{words}"
-            )
-    own = _scores(corpus, shown, question)
+            start = piece.start_byte + len(text[: unit.start].encode())
+            sentence = Sentence(words, ByteSpan(start, start + len(words.encode())))
+            heading = "" if unit.heading is None else f"{text[slice(*unit.heading)]}\n"
+            if heading or sentence not in shown:
+                shown[sentence] = f"{heading}{words}"
+    found = list(shown)
+    own = _scores(corpus, list(shown.values()), question)
     order = sorted(range(len(found)), key=lambda i: (-own[i], i))
     return [found[i] for i in order]
 

@@ -269,6 +269,20 @@ async def test_bm25_gives_bytes_behind_letters_of_several(
     assert content.encode()[slice(*best.place)].decode() == best.text == FACT
 
 
+async def test_bm25_quotes_a_sentence_whole_that_a_border_cuts_and_once(
+    fake_engine: FakeEngine, model_dir: Path
+) -> None:
+    """Of sentences so long that each border of chunks cuts one."""
+    sentences = [f"In the year {1800 + n} {'the town and ' * 45}the mayor slept." for n in range(9)]
+    rig = Rig(fake_engine, model_dir, " ".join(sentences))
+    borders = [piece.end_byte for piece in rig.parts.corpus.pieces([rig.ref])]
+    best = best_sentences(rig.parts.corpus, rig.ref, "What about the year 1804?")
+    assert best[0].text == sentences[4]
+    assert any(best[0].place.start < border < best[0].place.end for border in borders)
+    assert {sentence.text for sentence in best} <= set(sentences)
+    assert len({sentence.place for sentence in best}) == len(best)
+
+
 def test_arms_are_named_in_any_order_and_kept_in_one() -> None:
     assert parse_arms(" Direct, both,both") == (Arm.BOTH, Arm.DIRECT)
 

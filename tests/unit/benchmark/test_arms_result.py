@@ -117,8 +117,16 @@ def test_tables_count_what_is_right_quoted_and_sure() -> None:
     assert sure["shared", "both"] == ("6 of 10 (31-83 %)", "6", "4", "0")
     assert sure[OPEN, "both"][1:] == ("-", "2", "1")
     costs = made.costs_table().rows
-    assert costs[0] == ("both", "2,000", "100", "1", "2.0 s")
-    assert costs[1][4] == "2.0 s"  # of those that had a time
+    assert costs[0] == ("both", "2,000", "100", "1", "2.0 s", "2.0 s")
+    assert costs[1][4:] == ("-", "2.0 s")  # of those that had a time
+
+
+def test_the_first_reading_of_a_text_is_in_no_mean() -> None:
+    cases = [row(n, "shared", Arm.BOTH, wall_s=60.0 if n == 0 else 2.0) for n in range(5)]
+    table = ArmRows(cases).costs_table()
+    assert table.header[4:] == ("first question alone", "further ones alone")
+    assert table.rows[0][4:] == ("60.0 s", "2.0 s")
+    assert ArmRows(cases[:1]).costs_table().rows[0][4:] == ("60.0 s", "-")
 
 
 def qa_result(cases: list[QaCase], planned: int) -> QaResult:
