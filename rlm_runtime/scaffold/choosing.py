@@ -24,10 +24,11 @@ from rlm_runtime.prompt import CONNECTIVE
 from rlm_runtime.scaffold.agent_context import AgentContext
 from rlm_runtime.scaffold.corpus import Corpus
 from rlm_runtime.scaffold.recipes.labels import labels_of
+from rlm_runtime.scaffold.rendering import render
 from rlm_runtime.types import AgentKind, Ref
 
-RENDERED = 2
-"""A value that is no text is counted as so many times its tokens: it is longer when it is shown."""
+MAX_TOKEN_BYTES = 16
+"""A token is seldom longer: what has more bytes for each token of the room is not looked at."""
 
 _ASKED = r"(?:(?:please|now|then|and|(?:can|could|would|will) you)[,\s]+)*"
 _FOR_EACH = re.compile(
@@ -70,7 +71,7 @@ def auto(
 ) -> Choice:
     """The agent for a task.
 
-    Cheap: counts the tokens of values that could fit a prompt, each once for equal contents.
+    Encodes the values that could fit a prompt, and no others: some milliseconds.
 
     Args:
         task: In words.
@@ -80,8 +81,8 @@ def auto(
         answer_tokens: Room for an answer.
     """
     values = tuple(context.list_available().values())
-    if values and _is_any(_FOR_EACH, task) and (labels := labels_of(task)):
-        return Choice("classify_each", {"labels": labels}, "it names labels for each of many")
+    if values and _is_any(_FOR_EACH, task) and labels_of(task):
+        return Choice("classify_each", {}, "it names labels for each of many")
     if not values:
         return Choice("direct", {}, "there is no context")
     if window is not None and _fits(task, values, corpus, window - answer_tokens):
@@ -107,12 +108,13 @@ def _sentences(task: str) -> Iterator[str]:
 def _fits(task: str, values: tuple[Ref, ...], corpus: Corpus, room: int) -> bool:
     """The shared prefix, all values whole and the task have at most `room` tokens together."""
     layout = corpus.layout
-    need = len(layout.shared_ids) + len(layout.tail(f"{CONNECTIVE}{task}"))
-    # A token is seldom longer: a value far over the room need not be counted.
-    if sum(ref.size_bytes for ref in values) > 16 * max(0, room - need):
-        return False
-    for ref in values:
-        tokens = corpus.store.tokens(ref).tokens + layout.tokenizer.count(CONNECTIVE)
-        need += tokens if ref.kind == "str" else RENDERED * tokens
     # A document may be filled to a block border.
-    return need + layout.block_size <= room
+    room -= len(layout.shared_ids) + len(layout.tail(f"{CONNECTIVE}{task}")) + layout.block_size
+    between = layout.tokenizer.count(CONNECTIVE)
+    for ref in values:
+        characters = MAX_TOKEN_BYTES * room
+        if room <= 0 or ref.size_bytes > characters:
+            return False
+        text = render(corpus.store.load(ref), characters)
+        room -= layout.tokenizer.count(text) + between
+    return room >= 0

@@ -140,8 +140,6 @@ class Children:
             return await self._group.__aexit__(kind, error, trace)
         except BaseExceptionGroup as errors:
             chief = _chief(errors)
-        if chief is error:
-            return False
         raise chief
 
     def start(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,14 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlm_runtime.prompt import CONNECTIVE
+from rlm_runtime.errors import PromptTooLong
+from rlm_runtime.scaffold.agent import run_agent
 from rlm_runtime.scaffold.agent_context import AgentContext
 from rlm_runtime.scaffold.choosing import Choice, auto
+from rlm_runtime.scaffold.recipes.direct import Direct
 
 if TYPE_CHECKING:
     from tests.unit.scaffold.conftest import Grove
 
 WINDOW, ANSWER = 2048, 64
+TASK = "Who wrote it?"
 LONG = "The weather was mild. " * 2000
 SHORT = "The weather was mild."
 
@@ -54,46 +57,62 @@ def test_several_texts_have_to_fit_together(grove: Grove) -> None:
     assert choose(grove, "Who wrote it?").kind == "search"
 
 
-@given(words=st.integers(500, 1100))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_said_to_fit_does(grove: Grove, words: int) -> None:
-    layout = grove.layout
-    text = "mild " * words
-    grove.store.put_text("report", text)
-    task = "Who wrote it?"
-    prompt = layout.prompt(task=f"{CONNECTIVE}{task}", document=layout.document(text))
-    size = len(prompt.ids) + ANSWER
-    kind = choose(grove, task).kind
-    assert kind in ("direct", "search")
-    if kind == "direct":
-        assert size <= WINDOW
-    else:
-        assert size > WINDOW - 2 * layout.block_size, "some text that fits is not shown"
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda size: "mild " * size,
+        lambda size: "ζ 文\n" * size,
+        lambda size: [{"title": "a ship", "tons": i * 7919} for i in range(size)],
+        lambda size: np.arange(size, dtype=np.int64),
+        lambda size: bytes(i * 7919 % 251 for i in range(size)),
+    ],
+    ids=["words", "script", "rows", "array", "bytes"],
+)
+async def test_what_is_said_to_fit_does_and_little_else(
+    value: Callable[[int], object], grove: Grove
+) -> None:
+    tree = grove.tree()
+    seat, _ = grove.root(tree)
+
+    def context(size: int) -> AgentContext:
+        grove.store.put_value("value", value(size))
+        return AgentContext(grove.store, grove.recorder, visible=["value"])
+
+    async def fits(size: int) -> bool:
+        try:
+            await run_agent(Direct(), seat, TASK, context(size))
+        except PromptTooLong:
+            return False
+        return True
+
+    def is_shown(size: int) -> bool:
+        window, answer_tokens = tree.info.window, tree.config.agents.answer_tokens
+        given = context(size)
+        choice = auto(TASK, given, grove.corpus, window=window, answer_tokens=answer_tokens)
+        return choice.kind == "direct"
+
+    most, too_many = 1, 20_000
+    while too_many - most > 1:
+        size = (most + too_many) // 2
+        most, too_many = (size, too_many) if await fits(size) else (most, size)
+    assert not is_shown(most + 1)
+    assert is_shown(most * 99 // 100)
 
 
 @pytest.mark.parametrize(
-    ("task", "labels"),
+    "task",
     [
-        ('Classify each letter as "angry" or "calm".', ("angry", "calm")),
-        (
-            "How many reviews are positive, negative or mixed?",
-            ("positive", "negative", "mixed"),
-        ),
-        ("Please sort the rows into fruit, vegetables and meat.", ("fruit", "vegetables", "meat")),
-        (
-            "These are tickets. For each, say what it is: bug, feature, question",
-            ("bug", "feature", "question"),
-        ),
+        'Classify each letter as "angry" or "calm".',
+        "How many reviews are positive, negative or mixed?",
+        "Please sort the rows into fruit, vegetables and meat.",
+        "These are tickets. For each, say what it is: bug, feature, question",
     ],
 )
 @pytest.mark.parametrize("text", [SHORT, LONG])
-def test_labels_for_each_row_are_counted_in_python(
-    task: str, labels: tuple[str, ...], text: str, grove: Grove
-) -> None:
+def test_labels_for_each_row_are_counted_in_python(task: str, text: str, grove: Grove) -> None:
     grove.store.put_text("rows", text)
-    choice = choose(grove, task)
-    assert choice.kind == "classify_each"
-    assert choice.options == {"labels": labels}
+    assert choose(grove, task).kind == "classify_each"
 
 
 @pytest.mark.parametrize(
