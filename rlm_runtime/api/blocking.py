@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import wait
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import anyio.from_thread
 
 from rlm_runtime.api.result import Result, Source
 from rlm_runtime.api.session import AsyncRLM
+from rlm_runtime.api.texts import Sources
 from rlm_runtime.config import Config
 from rlm_runtime.errors import InputError
 from rlm_runtime.profiler import Ledger
+from rlm_runtime.scaffold.agent import Agent
+from rlm_runtime.scaffold.agent_context import AgentContext
+from rlm_runtime.scaffold.recipes.plan import Plan
 from rlm_runtime.scheduler import Progress
-from rlm_runtime.types import Limits, Ref
+from rlm_runtime.types import AgentKind, Limits, Ref
 
 T = TypeVar("T")
 
@@ -86,6 +90,16 @@ class RLM:
         """As `AsyncRLM.store`."""
         return self._session.store(value, name)
 
+    def context(
+        self, *, max_tokens_per_read: int | None = None, max_tokens: int | None = None
+    ) -> AgentContext:
+        """As `AsyncRLM.context`."""
+        return self._session.context(max_tokens_per_read=max_tokens_per_read, max_tokens=max_tokens)
+
+    def agent(self, kind: Agent | AgentKind | Literal["auto"], **options: Any) -> BlockingAgent:
+        """As `AsyncRLM.agent`; its `run` blocks."""
+        return BlockingAgent(self, self._session.agent(kind, **options).agent)
+
     def check(self, task: str) -> None:
         """As `AsyncRLM.check`."""
         self._session.check(task)
@@ -97,16 +111,24 @@ class RLM:
     def run(
         self,
         task: str,
-        context: Source | Sequence[Source] | Mapping[str, Source] | None = None,
+        context: Sources | AgentContext | None = None,
         *,
+        agent: Agent | AgentKind | Literal["auto"] | None = None,
         limits: Limits | None = None,
         exhaustive: bool = False,
         on_progress: Callable[[Progress], None] | None = None,
+        on_plan: Callable[[Plan], None] | None = None,
     ) -> Result:
-        """As `AsyncRLM.run`; `on_progress` is called in the session's own thread."""
+        """As `AsyncRLM.run`; what it calls is called in the session's own thread."""
         return self.call(
             lambda session: session.run(
-                task, context, limits=limits, exhaustive=exhaustive, on_progress=on_progress
+                task,
+                context,
+                agent=agent,
+                limits=limits,
+                exhaustive=exhaustive,
+                on_progress=on_progress,
+                on_plan=on_plan,
             )
         )
 
@@ -131,3 +153,28 @@ class RLM:
             future.cancel()
             wait([future])
             raise
+
+
+class BlockingAgent:
+    """An agent of a session, for code without an event loop. Made by `RLM.agent`.
+
+    Attributes:
+        agent: What it does.
+    """
+
+    def __init__(self, session: RLM, agent: Agent | Literal["auto"]) -> None:
+        self._session = session
+        self.agent = agent
+
+    def run(
+        self,
+        task: str,
+        context: Sources | AgentContext | None = None,
+        *,
+        limits: Limits | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Result:
+        """Work on a task; see `AsyncRLM.run`."""
+        return self._session.run(
+            task, context, agent=self.agent, limits=limits, on_progress=on_progress
+        )

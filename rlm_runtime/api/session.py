@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import anyio
 
+from rlm_runtime.api.agents import SessionAgent, make
 from rlm_runtime.api.engine_life import EngineLife, Internals
 from rlm_runtime.api.result import Result, Source
+from rlm_runtime.api.texts import Sources, Texts
 from rlm_runtime.config import Config, config_digest, load, state_home
 from rlm_runtime.engine import model_files
 from rlm_runtime.engine.base import EngineInfo
-from rlm_runtime.errors import (
-    Cancelled,
-    ConfigError,
-    EngineDead,
-    EngineError,
-    InputError,
-    PromptTooLong,
-    RLMError,
-)
+from rlm_runtime.errors import Cancelled, EngineDead, InputError, RLMError
 from rlm_runtime.profiler import Ledger
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
+from rlm_runtime.scaffold.agent import Agent, run_agent
+from rlm_runtime.scaffold.agent_context import AgentContext
+from rlm_runtime.scaffold.choosing import auto
 from rlm_runtime.scaffold.corpus import Corpus
-from rlm_runtime.scaffold.likelihood import TAIL, Asker, ScoreMemo
-from rlm_runtime.scaffold.recipes.search import Search
-from rlm_runtime.scaffold.recipes.search_result import Passage, SearchResult
-from rlm_runtime.scaffold.short_form import ShortForm, short_form
-from rlm_runtime.scheduler import Job, Progress
-from rlm_runtime.store import ContextStore, name_for
-from rlm_runtime.tracing import (
-    AgentFinished,
-    AgentStarted,
-    Recorder,
-    RunFinished,
-    ValueStored,
-    new_run_directory,
-    run_started,
+from rlm_runtime.scaffold.likelihood import ScoreMemo
+from rlm_runtime.scaffold.recipes.classify_each import ClassifyEach
+from rlm_runtime.scaffold.recipes.map_reduce import MapReduce
+from rlm_runtime.scaffold.recipes.plan import Plan
+from rlm_runtime.scaffold.recipes.search_agent import (
+    SearchAgent,
+    check_question,
+    check_window,
+    texts_of,
 )
-from rlm_runtime.types import AgentId, Limits, Ref, StopReason, Usage
+from rlm_runtime.scaffold.tree import Seat, Tree
+from rlm_runtime.scheduler import Job, Progress
+from rlm_runtime.store import ContextStore
+from rlm_runtime.store.budget import ReadBudget
+from rlm_runtime.tracing import Recorder, RunFinished, new_run_directory, run_started
+from rlm_runtime.types import AgentId, AgentKind, Limits, Ref
 
 
 class AsyncRLM:
@@ -72,19 +70,25 @@ class AsyncRLM:
     ) -> None:
         self.config = config if isinstance(config, Config) else load(config).config
         model = model_files.resolve(self.config.model)
-        self._tokenizer = Tokenizer.from_folder(model.path)
-        template = ChatTemplate.from_folder(model.path, self._tokenizer)
+        tokenizer = Tokenizer.from_folder(model.path)
+        template = ChatTemplate.from_folder(model.path, tokenizer)
         block_size = self.config.engine.block_size
-        self.layout = Layout(self._tokenizer, template, block_size, shared_text)
-        self.context = ContextStore(self._tokenizer.count)
+        self.layout = Layout(tokenizer, template, block_size, shared_text)
+        kept = self.config.store
+        self._values = ContextStore(
+            tokenizer.count,
+            spill_bytes=kept.spill_bytes,
+            spill_directory=kept.spill_directory or state_home() / "values",
+            max_bytes=kept.max_bytes,
+        )
         self.ledger = Ledger()
-        self._corpus = Corpus(self.context, self.layout, self.config.search.chunk_tokens)
-        self._room_for("", "The shared prefix and one chunk")
+        self._corpus = Corpus(self._values, self.layout, self.config.search.chunk_tokens)
+        check_window(self._corpus, self.config.engine.window_tokens)
         self._recorder = _open_recorder(self.config)
         self._recorder.subscribe(self.ledger.add)
         self._engine = EngineLife(self.config, model, self._corpus, self._recorder, on_stage)
+        self._texts = Texts(self._values, self._recorder)
         self._memo = ScoreMemo()
-        self._files: dict[tuple[Path, int, int], Ref] = {}
         self._agents = 0
         self._error: BaseException | None = None
         self._is_closed = False
@@ -112,57 +116,55 @@ class AsyncRLM:
 
         Args:
             value: The text or its file.
-            name: An identifier; without one, made from the file's name, or `context`.
+            name: An identifier; without one, made from the file's name, or `text`.
 
         Raises:
             InputError: It is empty, not text or can't be read; or the name is no identifier.
         """
-        if isinstance(value, Ref):
-            return value
-        if isinstance(value, Path):
-            identity = _identity(value)
-            known = self._files.get(identity)
-            if known is not None and name in (None, known.name):
-                return known  # the same file, asked about again
-            ref = self.context.put_file(name or name_for(value, self.context.names()), value)
-            self._files[identity] = ref
-        else:
-            name = name or "context"
-            if not value:
-                raise InputError(
-                    f"The text {name!r} is empty.", "Give a text with something in it."
-                )
-            ref = (
-                self.context.put_text(name, value)
-                if isinstance(value, str)
-                else self.context.put(name, "str", value)
-            )
-        count = self.context.tokens(ref)
-        self._recorder.emit(
-            ValueStored(
-                at_s=self._recorder.now(),
-                name=ref.name,
-                version=ref.version,
-                kind=ref.kind,
-                size_bytes=ref.size_bytes,
-                digest=ref.digest,
-                writer="user",
-                tokens=count.tokens,
-                is_estimated=count.is_estimated,
-            )
+        return self._texts.store(value, name)
+
+    def context(
+        self, *, max_tokens_per_read: int | None = None, max_tokens: int | None = None
+    ) -> AgentContext:
+        """The session's values by name, to read and write, and to give to agents.
+
+        Args:
+            max_tokens_per_read: Most tokens of one read, its own and each agent's it is given to.
+            max_tokens: Most tokens of all its reads and all of those agents' together.
+        """
+        is_bounded = max_tokens_per_read is not None or max_tokens is not None
+        return AgentContext(
+            self._values,
+            self._recorder,
+            budget=ReadBudget(max_tokens_per_read=max_tokens_per_read, max_tokens=max_tokens)
+            if is_bounded
+            else None,
         )
-        return ref
+
+    def agent(self, kind: Agent | AgentKind | Literal["auto"], **options: Any) -> SessionAgent:
+        """An agent of this session, whose `run(task, context)` can be called many times.
+
+        Args:
+            kind: Who decides its steps; or an agent.
+            options: Of the kind (`rlm_runtime.api.agents.make`).
+
+        Raises:
+            InputError: The kind has no such option.
+        """
+        if isinstance(kind, str) and kind != "auto":
+            return SessionAgent(self, make(kind, **options))
+        if options:
+            raise InputError("Only an agent named by its kind has options.", "Name its kind.")
+        return SessionAgent(self, kind)
 
     def check(self, task: str) -> None:
-        """See whether a question can be asked, before anything is started.
+        """See whether a question can be searched for, before anything is started.
 
         Raises:
             InputError: It is empty.
             PromptTooLong: It does not fit the window beside a chunk of text.
         """
-        if not task.strip():
-            raise InputError("The question is empty.", "Ask something.")
-        self._room_for(task, "The question, the shared prefix and one chunk")
+        check_question(task, self._corpus, self.config.engine.window_tokens)
 
     async def start(self) -> None:
         """Boot the engine now; nothing to do when it runs.
@@ -184,75 +186,58 @@ class AsyncRLM:
     async def run(
         self,
         task: str,
-        context: Source | Sequence[Source] | Mapping[str, Source] | None = None,
+        context: Sources | AgentContext | None = None,
         *,
+        agent: Agent | AgentKind | Literal["auto"] | None = None,
         limits: Limits | None = None,
         exhaustive: bool = False,
         on_progress: Callable[[Progress], None] | None = None,
+        on_plan: Callable[[Plan], None] | None = None,
     ) -> Result:
-        """Answer one question about texts.
+        """Work on one task about texts.
 
         Args:
-            task: The question.
-            context: The texts: one, several, or several by name. `None`: all that was stored.
-            limits: Bounds of this question; the configuration's where `None`.
-            exhaustive: Let the model rank every chunk, however long the texts are.
+            task: The question, or what to do.
+            context: The texts: one, several, several by name, or a context with values of any
+                kind. `None`: all texts that were stored.
+            agent: Who works on it; `None` is the configuration's (`agents.kind`).
+            limits: Bounds of this task; the configuration's where `None`.
+            exhaustive: Of a search: let the model rank every chunk, however long the texts are.
             on_progress: Called in the event loop at each change; must be quick.
+            on_plan: Called with what the task can cost at most, before it begins, where that is
+                known: not for agents whose steps the model decides.
 
         Raises:
-            InputError: The question or a text can't be used; nothing was started.
-            PromptTooLong: The question does not fit the window; nothing was started.
+            InputError: The task or a text can't be used; nothing was started.
+            PromptTooLong: The task does not fit the window.
+            LimitExceeded: The task's plan is over its limits, and is not to be cut down to them.
             EngineError: The engine could not start, or died (`EngineDead`). The session goes on:
-                the next question starts a new one.
+                the next task starts a new one.
         """
-        self.check(task)
-        refs = self._refs(context)
+        if not task.strip():
+            raise InputError("The question is empty.", "Ask something.")
+        chosen = self._named(agent or self.config.agents.kind, exhaustive=exhaustive)
+        if isinstance(chosen, SearchAgent):
+            self.check(task)
+        given, texts = self._given(context)
+        if isinstance(chosen, SearchAgent):
+            chosen = replace(chosen, texts=chosen.texts or texts or texts_of(given))
         parts = await self.internals()
-        self._agents += 1
-        agent_id = AgentId(f"a{self._agents}")
+        if chosen is None:
+            chosen = self._best(task, given, parts.engine.info)
         job = Job(limits or Limits(**self.config.limits.model_dump()), on_progress)
-        asker = Asker(parts.scheduler, self.layout, job, agent_id)
-        kv_tokens = parts.engine.info.kv_tokens
-        search = Search(self._corpus, self.config.search, self._recorder, kv_tokens, self._memo)
-        started_at_s = self._recorder.now()
-        self._recorder.emit(
-            AgentStarted(
-                at_s=started_at_s,
-                agent_id=agent_id,
-                parent_id=None,
-                depth=0,
-                kind="search",
-                task_blob=self._recorder.blob(task.encode()),
-            )
-        )
-        reason, found, answer = StopReason.FAILED, None, None
+        self._agents += 1
+        seat = Seat(self._tree(parts, job, given), AgentId(f"a{self._agents}"))
+        own = given.child(seat.agent_id, budget=seat.tree.agent_reads())
         try:
-            result = await search.run(asker, refs, task, exhaustive=exhaustive)
-            found = result.found
-            answer = result.answer
-            shorts = await self._shorts(asker, task, result.answers, parts.engine.info)
-            reason = result.stop_reason
-        except anyio.get_cancelled_exc_class():
-            reason = StopReason.CANCELLED
-            raise
+            if on_plan is not None and isinstance(chosen, MapReduce | ClassifyEach):
+                on_plan(await chosen.plan(seat, task, own))
+            result = await run_agent(chosen, seat, task, own)
         except EngineDead as err:
-            reason = StopReason.ENGINE_DEAD
             self._error = err
             await self._engine.drop(parts)
             raise
-        finally:
-            now = self._recorder.now()
-            self._recorder.emit(
-                AgentFinished(
-                    at_s=now,
-                    agent_id=agent_id,
-                    stop_reason=reason,
-                    found=found,
-                    result_blob=None if answer is None else self._recorder.blob(answer.encode()),
-                    wall_s=now - started_at_s,
-                )
-            )
-        return self._result(result, shorts, job.usage, agent_id)
+        return Result.of(result, self._values, self.ledger, job.usage, self.run_directory)
 
     async def close(self) -> None:
         """End the engine and the run's log. Idempotent."""
@@ -276,91 +261,52 @@ class AsyncRLM:
         )
         self._recorder.close()
 
-    async def _shorts(
-        self, asker: Asker, task: str, answers: Sequence[Passage], info: EngineInfo
-    ) -> tuple[ShortForm | None, ...]:
-        """The words of each answer that matter, where the engine can choose among them."""
-        if not (self.config.search.short_form and info.can_choose):
-            return (None,) * len(answers)
-        shorts: list[ShortForm | None] = []
-        for answer in answers:
-            question = answer.part or task
-            try:
-                short = await short_form(
-                    asker, question, answer.text, answer.start_byte, info.window
-                )
-            except EngineDead:
-                raise
-            except (EngineError, InputError):
-                # A highlight is no reason to lose the answer; the call is in the log as failed.
-                short = None
-            shorts.append(short)
-        return tuple(shorts)
+    def _given(
+        self, context: Sources | AgentContext | None
+    ) -> tuple[AgentContext, tuple[Ref, ...]]:
+        """What a task is about: the values it may read, and the texts as they were given."""
+        if isinstance(context, AgentContext):
+            return context, ()
+        refs = self._texts.refs(context)
+        names = {ref.name for ref in refs}
+        return AgentContext(self._values, self._recorder, visible=names), refs
 
-    def _refs(
-        self, context: Source | Sequence[Source] | Mapping[str, Source] | None
-    ) -> tuple[Ref, ...]:
-        if context is None:
-            refs = tuple(self.context.get(name).ref for name in self.context.names())
-            if not refs:
-                raise InputError("There is no text to search.", "Give one as `context`.")
-            return refs
-        if isinstance(context, Mapping):
-            return tuple(self.store(value, name) for name, value in context.items())
-        if isinstance(context, str | bytes | Path | Ref):
-            return (self.store(context),)
-        return tuple(self.store(value) for value in context)
+    def _named(
+        self, agent: Agent | AgentKind | Literal["auto"], *, exhaustive: bool
+    ) -> Agent | None:
+        """The agent that was asked for; `None`: the best one for the task."""
+        if agent == "auto":
+            return None
+        if not isinstance(agent, str):
+            return agent
+        return make(agent, **({"exhaustive": True} if exhaustive else {}))
 
-    def _room_for(self, task: str, what: str) -> None:
-        """A prompt of `S`, a chunk, the tail and the question must fit the window."""
-        window = self.config.engine.window_tokens
-        if window is None:
-            return
-        fixed = len(self.layout.shared_ids) + len(self.layout.tail(TAIL)) + 1
-        chunk = self._corpus.max_piece_tokens + self.layout.block_size
-        need = fixed + chunk + self._tokenizer.count(task)
-        if need <= window:
-            return
-        if not task:
-            raise ConfigError(
-                f"{what} need {need:,} tokens, engine.window_tokens is {window:,}.",
-                "Use a larger window, or a smaller search.chunk_tokens.",
-            )
-        raise PromptTooLong(need, window, f"{what} must fit: shorten the question.")
-
-    def _result(
-        self,
-        result: SearchResult,
-        shorts: tuple[ShortForm | None, ...],
-        usage: Usage,
-        agent_id: AgentId,
-    ) -> Result:
-        return Result(
-            answer=result.answer,
-            answers=result.answers,
-            shorts=shorts,
-            parts=result.parts,
-            found=result.found,
-            is_uncertain=result.is_uncertain,
-            passages=result.passages,
-            chunks=result.chunks,
-            stop_reason=result.stop_reason,
-            usage=usage,
-            figures=self.ledger.agent_figures(agent_id),
-            pieces=result.pieces,
-            ranked=result.ranked,
-            agent_id=agent_id,
-            run_directory=self.run_directory,
+    def _best(self, task: str, context: AgentContext, info: EngineInfo) -> Agent:
+        choice = auto(
+            task,
+            context,
+            self._corpus,
+            window=info.window,
+            answer_tokens=self.config.agents.answer_tokens,
         )
+        return make(choice.kind, **choice.options)
 
-
-def _identity(file: Path) -> tuple[Path, int, int]:
-    """Equal as long as the file is the same and unchanged; zeros for one that is not there."""
-    try:
-        status = file.stat()
-    except OSError:
-        return file, 0, 0  # what is wrong with it is said when it is read
-    return file.resolve(), status.st_mtime_ns, status.st_size
+    def _tree(self, parts: Internals, job: Job, context: AgentContext) -> Tree:
+        return Tree(
+            scheduler=parts.scheduler,
+            layout=self.layout,
+            job=job,
+            recorder=self._recorder,
+            corpus=self._corpus,
+            info=parts.engine.info,
+            config=self.config,
+            memo=self._memo,
+            reads=ReadBudget(
+                max_tokens=self.config.agents.max_tree_read_tokens,
+                parent=context.budget,
+                owner="tree",
+            ),
+        )
 
 
 def _open_recorder(config: Config) -> Recorder:

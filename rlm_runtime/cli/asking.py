@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from rlm_runtime.api import RLM, AsyncRLM, Result
-from rlm_runtime.cli import answers, options, progress
+from rlm_runtime.api.agents import KINDS, make
+from rlm_runtime.cli import answers, options, outcomes, progress
 from rlm_runtime.cli.command import DONE, PARTIAL, Document
 from rlm_runtime.cli.first_use import get_ready
 from rlm_runtime.cli.inputs import STDIN, Source, Text, check_question, sources
 from rlm_runtime.cli.interrupts import Terminated
 from rlm_runtime.cli.terminal import Terminal, shown_path
 from rlm_runtime.errors import EngineDead, InputError, RLMError, TraceError
+from rlm_runtime.scaffold.agent import Agent
+from rlm_runtime.scaffold.recipes.levels import Combine
+from rlm_runtime.scaffold.recipes.plan import Over, Plan
+from rlm_runtime.scaffold.recipes.search_agent import SearchAgent
 from rlm_runtime.scheduler import Progress
+from rlm_runtime.types import AgentKind
 
 PROMPT = "question> "
+
+_KIND_OF: dict[str, AgentKind] = {"labels": "classify_each", "combine": "map_reduce"}
+_NEED_NO_TEXT = ("auto", "direct", "calls")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +40,11 @@ class Wish:
         source: `--config`.
         settings: `--set`, each.
         named: Settings with an option of their own, by dotted key.
+        agent: The kind of agent; `None` is the configuration's.
+        labels: Of `classify_each`, with commas between them.
+        combine: Of `map_reduce`.
+        over: Of both.
+        output: Where the last result is written.
         is_exhaustive: Rank every chunk.
         ttft_pairs: Cold and warm requests to measure at the end.
     """
@@ -38,6 +54,11 @@ class Wish:
     source: str | None
     settings: Sequence[str]
     named: Mapping[str, object | None]
+    agent: str | None
+    labels: str | None
+    combine: str | None
+    over: str | None
+    output: Path | None
     is_exhaustive: bool
     ttft_pairs: int
 
@@ -53,13 +74,14 @@ def ask(wish: Wish, terminal: Terminal, document: Document) -> int:
     """
     config = options.load(wish.source, wish.settings, wish.named).config
     _check_ways(wish, terminal)
+    agent = chosen(wish, config.agents.kind)
     for question in wish.questions:
         check_question(question)
     given = sources(wish.files)
     get_ready(config, terminal)
     boot = progress.Boot()
     rlm = RLM(config, on_stage=boot.tell)
-    session = _Session(rlm, boot, wish, terminal, document)
+    session = _Session(rlm, agent, boot, wish, terminal, document)
     try:
         with rlm:
             session.store(given)
@@ -70,6 +92,43 @@ def ask(wish: Wish, terminal: Terminal, document: Document) -> int:
             return code
     finally:
         session.is_over()
+
+
+def chosen(wish: Wish, default: AgentKind | Literal["auto"]) -> Agent | Literal["auto"]:
+    """The agent that the options ask for.
+
+    Raises:
+        InputError: There is no such agent, or it has no such option; or it needs a text.
+    """
+    options = {
+        "labels": None if wish.labels is None else _labels(wish.labels),
+        "combine": _one_of("--combine", wish.combine, get_args(Combine)),
+        "over": _one_of("--over", wish.over, get_args(Over)),
+        "exhaustive": wish.is_exhaustive or None,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    # An option that only one kind has names that kind.
+    implied = [kind for name, kind in _KIND_OF.items() if name in given]
+    kinds = ("auto", *KINDS)
+    named: AgentKind | Literal["auto"] | None = _one_of("--agent", wish.agent, kinds)
+    kind = named or (implied[0] if implied else default)
+    if not wish.files and kind not in _NEED_NO_TEXT:
+        raise InputError("There is no text.", "Name a file, or - for standard input.")
+    if kind != "auto":
+        return make(kind, **given)
+    if given:
+        raise InputError(f"--{min(given)} belongs to an agent.", "Name it with --agent.")
+    return "auto"
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    return tuple(label.strip() for label in text.split(","))
+
+
+def _one_of(option: str, value: str | None, known: Iterable[str]) -> Any:  # Any: a literal type
+    if value is not None and value not in known:
+        raise InputError(f"{option} {value!r} is not known.", f"One of: {', '.join(known)}.")
+    return value
 
 
 def _check_ways(wish: Wish, terminal: Terminal) -> None:
@@ -87,9 +146,16 @@ class _Session:
     """The session and what has come of it."""
 
     def __init__(
-        self, rlm: RLM, boot: progress.Boot, wish: Wish, terminal: Terminal, document: Document
+        self,
+        rlm: RLM,
+        agent: Agent | Literal["auto"],
+        boot: progress.Boot,
+        wish: Wish,
+        terminal: Terminal,
+        document: Document,
     ) -> None:
         self._rlm = rlm
+        self._agent = agent
         self._boot = boot
         self._wish = wish
         self._terminal = terminal
@@ -119,8 +185,9 @@ class _Session:
         self._document["variables"] = variables
 
     def check(self, questions: Sequence[str]) -> None:
-        for question in questions:
-            self._rlm.check(question)
+        if isinstance(self._agent, SearchAgent):
+            for question in questions:
+                self._rlm.check(question)
 
     def start(self) -> None:
         self._is_started = True
@@ -133,9 +200,12 @@ class _Session:
         code = DONE
         for number, question in enumerate(self._wish.questions):
             result = self._answer(question)
-            if answers.limit_that_ended(result) is not None:
+            if outcomes.is_partial(result):
                 code = PARTIAL
             self._show(result, f"Q: {question}" if several else "", is_first=number == 0)
+        if self._wish.output is not None:
+            outcomes.write(result, self._wish.output)
+            self._terminal.hint(f"result: {shown_path(self._wish.output)}")
         return code
 
     def answer_on(self) -> int:
@@ -213,21 +283,33 @@ class _Session:
                     show(progress.of_job(now))
 
             result = self._rlm.run(
-                question, exhaustive=self._wish.is_exhaustive, on_progress=on_progress
+                question, agent=self._agent, on_progress=on_progress, on_plan=self._tell_plan
             )
-        self._answered.append(answers.facts(question, result, self._texts))
+        if result.kind == "search":
+            self._answered.append(answers.facts(question, result, self._texts))
+        else:
+            self._answered.append(outcomes.facts(question, result))
         return result
+
+    def _tell_plan(self, plan: Plan) -> None:
+        self._terminal.hint(outcomes.plan(plan))
 
     def _show(self, result: Result, header: str, *, is_first: bool) -> None:
         terminal = self._terminal
         if not terminal.wants_json:
             lines = [] if is_first else [""]
             lines += [header] if header else []
-            terminal.put("\n".join([*lines, answers.block(result, self._texts, terminal.strong)]))
+            is_search = result.kind == "search"
+            shown = (
+                answers.block(result, self._texts, terminal.strong)
+                if is_search
+                else outcomes.block(result)
+            )
+            terminal.put("\n".join([*lines, shown]))
         terminal.hint(answers.cost(result))
-        if caveat := answers.caveat(result):
-            is_partial = answers.limit_that_ended(result) is not None
-            (terminal.say if is_partial else terminal.hint)(caveat)
+        caveat = answers.caveat(result) if result.kind == "search" else outcomes.caveat(result)
+        if caveat:
+            (terminal.say if outcomes.is_partial(result) else terminal.hint)(caveat)
 
     @contextlib.contextmanager
     def _progress(self, first: str) -> Iterator[progress.Show]:

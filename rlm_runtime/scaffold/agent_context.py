@@ -126,6 +126,11 @@ class AgentContext:
         return self._visible
 
     @property
+    def budget(self) -> ReadBudget | None:
+        """Bounds of what it reads."""
+        return self._budget
+
+    @property
     def written(self) -> tuple[Ref, ...]:
         """What this reader stored, in order."""
         with self._lock:

@@ -21,6 +21,7 @@ BEST = Passage("report", 10, 30, "Anna Meier\nsigned it.", "Signatures", 25.0)
 OTHERS = [Passage("report", 40 + i, 50 + i, f"Other {i}\n\n line.", "", 3.0) for i in range(20)]
 UNSURE = (PartResult("", Outcome.UNCERTAIN),)
 FOUND = Result(
+    kind="search",
     answer=BEST.text,
     answers=(BEST,),
     shorts=(None,),

@@ -109,7 +109,7 @@ def test_an_unknown_option_is_one_line_that_points_to_the_help(
 
 
 def test_a_usage_error_is_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert apps.rlm(["run", "--json"]) == 2
+    assert apps.rlm(["run", "--json", "--nothing-like-it"]) == 2
     out = capsys.readouterr().out
     assert '"code": "usage"' in out
     assert '"schema_version": 1' in out

@@ -1,0 +1,137 @@
+"""Which agent the options of `rlm run` ask for, and what is printed of its result."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlm_runtime.api import Result
+from rlm_runtime.cli import outcomes
+from rlm_runtime.cli.asking import Wish, chosen
+from rlm_runtime.errors import InputError
+from rlm_runtime.scaffold.recipes.classify_each import ClassifyEach
+from rlm_runtime.scaffold.recipes.map_reduce import MapReduce
+from rlm_runtime.scaffold.recipes.plan import Plan, Step
+from rlm_runtime.scaffold.recipes.search_agent import SearchAgent
+from rlm_runtime.types import AgentId, Ref, StopReason, Usage
+
+WISH = Wish(
+    files=("a.txt",),
+    questions=("Why?",),
+    source=None,
+    settings=(),
+    named={},
+    agent=None,
+    labels=None,
+    combine=None,
+    over=None,
+    output=None,
+    is_exhaustive=False,
+    ttft_pairs=0,
+)
+REF = Ref("answer_a1", 1, "mp", 40, "d" * 32)
+RESULT = Result(
+    kind="classify_each",
+    answer='{"counts":{"yes":2}}',
+    found=None,
+    stop_reason=StopReason.FINAL,
+    usage=Usage(),
+    figures={},
+    agent_id=AgentId("a1"),
+    run_directory=None,
+    ref=REF,
+    stored=(REF,),
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "agent"),
+    [
+        ({}, SearchAgent()),
+        ({"is_exhaustive": True}, SearchAgent(exhaustive=True)),
+        ({"labels": "good, bad"}, ClassifyEach(labels=("good", "bad"))),
+        (
+            {"labels": "good,bad", "over": "shrink"},
+            ClassifyEach(labels=("good", "bad"), over="shrink"),
+        ),
+        ({"combine": "join"}, MapReduce(combine="join")),
+        ({"agent": "map_reduce"}, MapReduce()),
+        ({"agent": "auto"}, "auto"),
+        ({"agent": "auto", "files": ()}, "auto"),
+    ],
+)
+def test_options_ask_for_an_agent(options: dict[str, Any], agent: object) -> None:
+    assert chosen(replace(WISH, **options), "search") == agent
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"agent": "searcher"}, r"--agent 'searcher'.*map_reduce"),
+        ({"combine": "glue"}, r"--combine 'glue'.*join"),
+        ({"agent": "search", "labels": "a,b"}, r"'search' has no option 'labels'"),
+        ({"agent": "map_reduce", "is_exhaustive": True}, r"no option 'exhaustive'"),
+        ({"agent": "auto", "over": "shrink"}, r"--over belongs to an agent"),
+        ({"files": ()}, r"no text"),
+    ],
+)
+def test_options_that_fit_no_agent_are_errors(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        chosen(replace(WISH, **options), "search")
+
+
+def test_a_result_is_printed_as_text() -> None:
+    assert outcomes.block(RESULT) == '{"counts":{"yes":2}}'
+    assert outcomes.caveat(RESULT) == ""
+
+
+def test_a_result_cannot_command_the_terminal() -> None:
+    assert "\x1b" not in outcomes.block(replace(RESULT, answer="red\x1b[31m"))
+
+
+def test_a_result_too_large_to_print_says_where_it_is() -> None:
+    assert "answer_a1, mp, 40 bytes" in outcomes.block(replace(RESULT, answer=None))
+
+
+def test_what_a_limit_left_is_said() -> None:
+    ended = replace(RESULT, answer=None, ref=None, stop_reason=StopReason.MAX_TURNS, error="Why.")
+    assert outcomes.block(ended) == "No result: max_turns."
+    said = outcomes.caveat(ended)
+    assert "max_turns" in said
+    assert "Why." in said
+    assert "answer_a1" in said
+
+
+def test_the_document_of_a_result_is_json() -> None:
+    plan = Plan(steps=(Step("judge", 2, 300),), parts=2, shrunk=lambda _: plan)
+    said = outcomes.facts("How many?", replace(RESULT, detail=plan))
+    assert json.loads(json.dumps(said))["detail"]["steps"] == [
+        {"label": "judge", "calls": 2, "tokens": 300}
+    ]
+    assert said["result"] == said["stored"][0]  # type: ignore[index] # an object by its keys
+
+
+def test_a_result_is_written_to_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    outcomes.write(replace(RESULT, _load=lambda _: {"counts": {"yes": 2}}), path)
+    assert json.loads(path.read_text()) == {"counts": {"yes": 2}}
+    outcomes.write(replace(RESULT, ref=None, answer="Ça va."), path)
+    assert path.read_text(encoding="utf-8") == "Ça va."
+
+
+def test_a_result_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"can't write|Can't write"):
+        outcomes.write(RESULT, tmp_path / "no" / "such" / "folder")
+    with pytest.raises(InputError, match="no result"):
+        outcomes.write(replace(RESULT, answer=None, ref=None), tmp_path / "out")
+
+
+def test_a_plan_is_said_in_one_line() -> None:
+    plan = Plan(steps=(Step("extract", 3, 900), Step("combine", 1, 400)))
+    assert outcomes.plan(plan) == (
+        "At most 4 calls and 1,300 tokens (3 calls to extract, 1 call to combine)."
+    )
