@@ -117,12 +117,18 @@ def test_what_is_wrong_is_said(kind: object, text: str, why: str) -> None:
     assert "\n" not in caught.value.why
 
 
-@pytest.mark.parametrize("kind", [list, {"type": "array"}, {"items": {"$ref": "#"}}])
-def test_an_answer_nested_without_end_is_refused(kind: object) -> None:
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (list, "recursion limit"),
+        ({"type": "array"}, "nested too deeply"),
+        ({"items": {"$ref": "#"}}, "nested too deeply"),
+    ],
+)
+def test_an_answer_nested_without_end_is_refused(kind: object, why: str) -> None:
     answer = AnswerType.of(kind)
-    for text in ("[" * 100_000, "[" * 900 + "]" * 900):
-        assert len(why_not(answer, text)) <= WHY_CHARACTERS
-    assert why_not(answer, "[" * 100_000)
+    assert why in why_not(answer, "[" * 100_000)
+    assert len(why_not(answer, "[" * 900 + "]" * 900)) <= WHY_CHARACTERS
 
 
 def test_a_long_answer_is_not_repeated_in_what_is_wrong_with_it() -> None:
