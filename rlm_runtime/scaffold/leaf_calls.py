@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 import anyio
 import anyio.to_thread
 
-from rlm_runtime.errors import EngineDead, InputError, RLMError, SchemaMismatch
+from rlm_runtime.errors import (
+    EngineDead,
+    EngineError,
+    InputError,
+    PromptTooLong,
+    QueueFull,
+    RLMError,
+    SchemaMismatch,
+)
 from rlm_runtime.prompt import Document, Prompt
 from rlm_runtime.scaffold.leaf_prompts import LABEL, Leaf, LeafPrompt, LeafPrompts
 from rlm_runtime.scaffold.tree import Seat
@@ -222,8 +230,11 @@ class LeafCalls:
         if tree.info.can_choose and schema and schema not in self._refused_schemas:
             try:
                 return await tree.scheduler.run(tree.job, replace(call, json_schema=schema))
-            except InputError:
-                # Valid schemas have rules that no grammar can hold. The check holds them.
+            except (EngineDead, PromptTooLong, QueueFull):
+                raise
+            except (InputError, EngineError):
+                # Valid schemas have rules that no grammar can hold, and some models no grammars.
+                # The check holds the answer to its type all the same.
                 self._refused_schemas.add(schema)
         end = tree.layout.template.turn_end_ids[-1:]
         call = replace(call, stop_token_ids=end, stop_repetition=True)

@@ -21,6 +21,7 @@ from rlm_runtime.errors import (
     InputError,
     LimitExceeded,
     PromptTooLong,
+    QueueFull,
     RLMError,
     SchemaMismatch,
 )
@@ -455,10 +456,15 @@ async def test_a_cut_answer_is_no_value_even_if_it_can_be_read(bench: Bench) -> 
     assert (await calls.query("When?", TEXT, answer=AnswerType.of(int))).value == 1811
 
 
-async def test_a_schema_that_the_engine_refuses_is_checked_alone(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "error", [InputError("It can't be compiled."), EngineError("Not with this model.")]
+)
+async def test_a_schema_that_the_engine_refuses_is_checked_alone(
+    bench: Bench, error: RLMError
+) -> None:
     def refuse(request: GenerateRequest) -> None:
         if request.json_schema:
-            raise InputError("This grammar can't be compiled.")
+            raise error
 
     bench.engine.on_request = refuse
     bench.says(lambda _: "[1, 2]")
@@ -470,6 +476,16 @@ async def test_a_schema_that_the_engine_refuses_is_checked_alone(bench: Bench) -
     bench.says(lambda _: "[1, 1]")
     with pytest.raises(SchemaMismatch, match="uniqueItems"):
         await calls.query("Which two?", answer=numbers)
+
+
+@pytest.mark.parametrize("error", [EngineDead("killed"), QueueFull(3), PromptTooLong(9, 8, "Cut.")])
+async def test_an_error_that_is_not_the_schemas_is_not_tried_without(
+    bench: Bench, error: RLMError
+) -> None:
+    bench.fails(lambda _: True, error)
+    with pytest.raises(type(error)):
+        await bench.calls().query("Which?", answer=AnswerType.of(int))
+    assert len(bench.engine.seen) == 1
 
 
 async def test_a_schema_that_nothing_meets_ends_after_its_attempts(bench: Bench) -> None:
