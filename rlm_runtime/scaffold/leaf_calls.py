@@ -117,7 +117,8 @@ class LeafCalls:
         """Ask many questions as one batch, those about the same data next to each other.
 
         Data that several of the leaves share is computed once, and equal leaves at temperature 0
-        are one call. At most `1 + agents.schema_retries` calls a leaf.
+        are one call. At most `1 + agents.schema_retries` calls a leaf; of a type whose schema the
+        engine refuses, one more that costs no token.
 
         Returns:
             Answers in the order of `leaves`. What goes wrong with one is its `error`; a limit of
