@@ -69,12 +69,21 @@ async def ask(seat: Seat, prompt: Prompt) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Child:
-    """Makes one call; one that was forked has a fresh child do the same."""
+    """Makes a call, and another one behind what it reads; a fork has a fresh child of its own.
 
+    Attributes:
+        reads: A fork has read it already; a fresh child of the same parent has to.
+    """
+
+    reads: str = ""
     kind: AgentKind = "calls"
 
     async def run(self, seat: Seat, task: str, context: AgentContext) -> Outcome:
-        await ask(seat, seat.forked or seat.tree.layout.prompt(task=task))
+        layout = seat.tree.layout
+        prompt = seat.forked or layout.prompt(task=task)
+        generated = await ask(seat, prompt)
+        if self.reads:
+            await ask(seat, layout.append_turn(prompt, generated, self.reads))
         if seat.forked is not None:
             async with Children(seat, context) as children:
                 await children.start(Child(), f"Check this. {task}").result()
@@ -99,18 +108,18 @@ class Parent:
         text = layout.tokenizer.encode(topics["try"] + topics["with"] + topics["class"])
         prompt = layout.prompt(task=task)
         generated = await ask(seat, prompt)
-        position = 0
+        read: list[str] = []
         while len(prompt.ids) < self.tokens:
-            read = layout.tokenizer.decode(text[position : position + READ_TOKENS])
-            position += READ_TOKENS
-            prompt = layout.append_turn(prompt, generated, read)
+            start = len(read) * READ_TOKENS
+            read.append(layout.tokenizer.decode(text[start : start + READ_TOKENS]))
+            prompt = layout.append_turn(prompt, generated, read[-1])
             generated = await ask(seat, prompt)
         async with Children(seat, context) as children:
             is_fork = self.start == "fork"
             results = await children.run_all(
                 [
                     SubTask(
-                        agent=Child(),
+                        agent=Child("" if is_fork else "".join(read)),
                         task=f"Tell what was said about topic {i}.",
                         start=self.start,
                         prompt=prompt if is_fork else None,
@@ -139,7 +148,7 @@ class Family:
 
     def line(self, start: str) -> str:
         names = [f"a1.{i + 1}" for i in range(CHILDREN)]
-        prompts = sum(self.calls[name][0].prompt_tokens or 0 for name in names)
+        prompts = sum(call.prompt_tokens or 0 for name in names for call in self.calls[name])
         computed = sum(map(self.computed, names))
         parent = self.calls["a1"][-1].prompt_tokens
         return (
@@ -211,7 +220,13 @@ async def check_forks(engine: VLLMEngine, layout: Layout, tokens: int) -> list[s
 
     fresh = await grow(engine, layout, tokens, "fresh")
     assert all((fresh.calls[name][0].cached_tokens or 0) >= whole for name in names)
-    return [f"{forks.line('forked')}, of {tails:,} in their tails", fresh.line("fresh")]
+    # Half, and more, of the parent's prompt is what it read; the rest are marks and answers.
+    read_again = CHILDREN * (tokens - forks.shared_tokens) // 2
+    assert sum(map(fresh.computed, names)) > read_again
+    return [
+        f"{forks.line('forked')}, of {tails:,} in their tails",
+        fresh.line("fresh, that read the same again"),
+    ]
 
 
 async def test_forks_compute_their_tails_only(
