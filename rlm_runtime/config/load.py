@@ -45,6 +45,9 @@ DEFAULT = "cpu-smollm2"
 _PREFIX = "RLM_"
 _NOT_SETTINGS = frozenset({"RLM_HOME", "RLM_CONFIG", "RLM_TRACES"})
 
+_IN_FILES_ONLY = frozenset({"engine.forced_decode"})
+"""Settings that no flag and no variable sets: nobody turns them on in passing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -131,6 +134,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Setting]:
                 f"unset it for this one: env -u {variable} rlm ...",
             )
         key = known[variable]
+        _refuse_in_passing(key, f"the environment variable {variable}")
         settings[key] = Setting(_parse(key, environ[variable], variable), variable, variable)
     return settings
 
@@ -140,9 +144,18 @@ def _from_flags(flags: Mapping[str, object]) -> dict[str, Setting]:
     for key, value in flags.items():
         if key not in fields():
             raise ConfigError(f"The flag {key!r} is no setting.", nearest(key, fields()))
+        _refuse_in_passing(key, "a flag")
         parsed = _parse(key, value, "flag") if isinstance(value, str) else value
         settings[key] = Setting(parsed, "flag", f"the flag for {key}")
     return settings
+
+
+def _refuse_in_passing(key: str, where: str) -> None:
+    if key in _IN_FILES_ONLY:
+        raise ConfigError(
+            f"{key} can't be set by {where}.",
+            "It is for tests, benchmarks and replay, which set it themselves.",
+        )
 
 
 def _parse(key: str, text: str, where: str) -> object:

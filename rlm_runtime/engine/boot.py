@@ -30,7 +30,7 @@ import anyio
 import anyio.to_thread
 
 from rlm_runtime.config.model import EngineConfig
-from rlm_runtime.engine import child_guard, memory, settings
+from rlm_runtime.engine import child_guard, choices, forced_decode, memory, settings
 from rlm_runtime.engine.counters import Counters
 from rlm_runtime.engine.engine_log import EngineLog
 from rlm_runtime.errors import ConfigError, EngineError
@@ -216,6 +216,9 @@ class EngineThread:
                 vllm_config = args_class(**args).create_engine_config()
             except (ValueError, TypeError) as err:
                 raise ConfigError(f"vLLM refuses this configuration: {_reason(err)}") from err
+            choices.settle_backend(vllm_config)
+            if self._config.forced_decode:
+                forced_decode.enable(vllm_config)
             # First the phase, then the look at `_closing`: `close` does them the other way round.
             self._phase = _Phase.STARTING
             self._go_on("starting engine")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from typing import Any
 
 from rlm_runtime.errors import EngineError, InputError
 
@@ -28,6 +29,20 @@ Encode = Callable[[str], Sequence[int]]
 """Token ids of a text as it stands in the middle of a prompt, control tokens read as text."""
 
 _BACKENDS = ("auto", "xgrammar")
+
+
+def settle_backend(vllm_config: Any) -> None:
+    """Leave vLLM no choice of the grammar backend where it has one.
+
+    It would hand a schema that xgrammar does not know to another backend. An engine has only one:
+    were that the first request, all later choices and grammars would fail.
+
+    Args:
+        vllm_config: A `VllmConfig`; changed in place.
+    """
+    settings = vllm_config.structured_outputs_config
+    if settings.backend == "auto" and find_spec("xgrammar") is not None:
+        settings.backend = "xgrammar"
 
 
 def obstacle(backend: str) -> str:

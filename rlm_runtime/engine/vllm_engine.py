@@ -6,11 +6,12 @@ vLLM is imported when an engine starts, never when this module is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import anyio
 
@@ -20,15 +21,15 @@ from rlm_runtime.engine.base import (
     EngineInfo,
     EngineStats,
     Finished,
-    FinishReason,
     GenerateRequest,
-    RequestFacts,
     Span,
     TokenDelta,
 )
 from rlm_runtime.engine.boot import EngineThread
 from rlm_runtime.engine.counters import Counters
 from rlm_runtime.engine.engine_log import EngineLog
+from rlm_runtime.engine.model_tokens import ModelTokens, model_tokens
+from rlm_runtime.engine.runs import Run, facts
 from rlm_runtime.errors import EngineDead, EngineError, InputError
 from rlm_runtime.types import RequestId
 
@@ -40,12 +41,14 @@ class VLLMEngine:
         self,
         llm: Any,
         info: EngineInfo,
+        tokens: ModelTokens,
         thread: EngineThread,
         counters: Counters,
         encode: choices.Encode | None,
     ) -> None:
         self._llm = llm  # an AsyncLLM
         self._info = info
+        self._tokens = tokens
         self._thread = thread
         self._counters = counters
         self._encode = encode
@@ -74,7 +77,8 @@ class VLLMEngine:
             model_dir: The model's folder, in Hugging Face's layout.
             model_name: The name it is served under.
             tokenizer_digest: Goes into `info`.
-            encode: The same tokenizer, for `GenerateRequest.choices`; `None`: requests have none.
+            encode: The same tokenizer, for `GenerateRequest.choices`; `None`: requests have none,
+                and no grammar or schema either.
             log_path: Where vLLM and its processes write, appended to; `None` is a temporary file
                 that stays only if the engine failed.
             on_stage: Told in a word or two what begins: "importing vllm", "starting engine",
@@ -98,8 +102,14 @@ class VLLMEngine:
         try:
             with anyio.move_on_after(config.start_timeout_s):
                 llm = await thread.boot()
-                info = _info(llm, model_name, tokenizer_digest, can_choose=encode is not None)
-                engine = cls(llm, info, thread, counters, encode)
+                info = _info(
+                    llm,
+                    model_name,
+                    tokenizer_digest,
+                    can_choose=encode is not None,
+                    can_force=config.forced_decode,
+                )
+                engine = cls(llm, info, model_tokens(llm), thread, counters, encode)
                 tell("warming up")
                 await engine._warm_up()
                 log.mark()
@@ -129,24 +139,33 @@ class VLLMEngine:
         a plain request first, and score what is left with that in the cache.
 
         Raises:
-            InputError: An id outside the vocabulary, no ids, a span outside the prompt, or choices
-                that are too many or don't go with the rest of the request.
+            InputError: An id outside the vocabulary, no ids, a span outside the prompt, or what it
+                may generate is more than one thing, doesn't go with the rest of the request, or
+                can't be compiled.
             PromptTooLong: The prompt and `max_tokens` exceed the window.
             EngineDead: The engine's process ended.
-            EngineError: The engine refused this request, was closed, or can't choose.
+            EngineError: The engine refused this request, was closed, or can't choose or force.
         """
         requests.check(request, self._info)
+        await self._require_life()
+        self._require_ability(request)
         by_ids = self._choices(request)
-        grammar = choices.grammar(by_ids) if by_ids else None
-        runs: list[_Run] = []
+        limits = requests.constraint(request, by_ids, self._tokens, self._llm.vllm_config)
+        is_obeyed = bool(request.grammar or request.json_schema)
+        runs: list[Run] = []
         for name, read_cache in (
             (request.request_id, request.read_cache),
             (f"{request.request_id}-uncached", False),
         ):
-            run = _Run(request)
+            run = Run(request)
             runs.append(run)
-            async with aclosing(self._outputs(request, name, read_cache, grammar)) as outputs:
+            async with aclosing(self._outputs(request, name, read_cache, limits)) as outputs:
                 async for output in outputs:
+                    if output.outputs[0].finish_reason == "error" and is_obeyed:
+                        raise InputError(
+                            "The engine can't compile the grammar or schema, or it allows no text.",
+                            "Its ids must be of this model, and some text must obey it.",
+                        )
                     if output.outputs[0].finish_reason == "abort":
                         # Who aborts here reads no further: so it is the engine that shuts down.
                         raise await self._aborted()
@@ -165,7 +184,11 @@ class VLLMEngine:
             )
         last = runs[-1]
         choice = choices.chosen(by_ids, last.ids) if by_ids else None
-        yield Finished(_facts(runs), last.logprobs, choice)
+        told = facts(runs)
+        if request.script and last.ids[-1] in self._tokens.end_ids:
+            # vLLM's trace replay says "length" at the end of any script.
+            told = replace(told, finish_reason="stop")
+        yield Finished(told, last.logprobs, choice)
 
     async def reset_prefix_cache(self) -> None:
         """Forget all cached blocks; see `Engine.reset_prefix_cache`.
@@ -206,10 +229,14 @@ class VLLMEngine:
         if self._log is not None:
             self._log.close(keep=self._cause is not None)
 
-    def _choices(self, request: GenerateRequest) -> dict[tuple[int, ...], str]:
-        """The request's choices by their ids; empty for one that has none."""
-        if not request.choices:
-            return {}
+    def _require_ability(self, request: GenerateRequest) -> None:
+        if request.script and not self._info.can_force:
+            raise EngineError(
+                "This engine can't generate given ids.",
+                "Start it with engine.forced_decode, which tests, benchmarks and replay set.",
+            )
+        if not (request.choices or request.grammar or request.json_schema):
+            return
         if self._encode is None:
             raise EngineError(
                 "This engine was started without a tokenizer: it can't choose.",
@@ -220,21 +247,25 @@ class VLLMEngine:
             raise EngineError(
                 f"This engine can't choose: {choices.obstacle(backend)}.", "Run: rlm doctor"
             )
+
+    def _choices(self, request: GenerateRequest) -> dict[tuple[int, ...], str]:
+        """The request's choices by their ids; empty for one that has none."""
+        if self._encode is None or not request.choices:
+            return {}
         by_ids = choices.encoded(request.choices, self._encode)
         requests.check_choices(request, by_ids)
         return by_ids
 
     async def _outputs(
-        self, request: GenerateRequest, name: str, read_cache: bool, grammar: str | None
+        self, request: GenerateRequest, name: str, read_cache: bool, limits: dict[str, Any]
     ) -> AsyncGenerator[Any]:
         """What vLLM answers to one run of a request; leaving early aborts it in the engine."""
         from vllm.inputs import tokens_input
 
-        await self._require_life()
         # A copy of the ids: vLLM keeps and may extend the list.
         prompt = tokens_input(list(request.prompt_ids), cache_salt=request.cache_salt)
         try:
-            params = requests.sampling_params(request, reads_cache=read_cache, grammar=grammar)
+            params = requests.sampling_params(request, reads_cache=read_cache, limits=limits)
             stream = self._llm.generate(prompt, params, name, priority=request.priority)
             async with aclosing(stream):
                 async for output in stream:
@@ -258,7 +289,10 @@ class VLLMEngine:
         if isinstance(err, EngineDeadError):
             return await self._death()
         if isinstance(err, VLLMClientError):
-            return InputError(f"vLLM refuses the request: {err}.")
+            # What xgrammar says of a grammar is only in the cause, behind a time and a file's name.
+            why = re.sub(r"^\[[\d:]+\] \S+ ", "", str(err.__cause__ or ""))
+            said = " ".join(f"{err} {why}".split())
+            return InputError(f"vLLM refuses the request: {said.rstrip('.')}.")
         cause = err.__cause__ or err
         return EngineError(f"The request failed in the engine: {cause}.", "Send it again.")
 
@@ -290,72 +324,9 @@ class VLLMEngine:
         self._counters.zero()
 
 
-@dataclass(slots=True)
-class _Run:
-    """One request as vLLM saw it, while its outputs come in."""
-
-    request: GenerateRequest
-    ids: list[int] = field(default_factory=list)
-    logprobs: tuple[float, ...] | None = None
-    is_scored: bool = True
-    last: Any = field(default=None)  # a RequestOutput
-
-    def add(self, output: Any) -> tuple[int, ...]:
-        """Take in the next output and return its ids; sets `is_scored` and `logprobs`."""
-        is_first = self.last is None
-        self.last = output
-        completion = output.outputs[0]
-        ids = tuple(completion.token_ids)
-        self.ids += ids
-        span = self.request.score
-        if span is not None and is_first:
-            # Position i is computed with position i - 1. One that came from the cache was not
-            # computed: what stands there is whatever memory held. After a preemption nobody knows.
-            self.is_scored = (
-                output.num_cached_tokens < span.start and output.metrics.num_preemptions == 0
-            )
-            if self.is_scored:
-                self.logprobs = _read(output.prompt_logprobs, self.request.prompt_ids, span)
-        return ids
-
-
-def _read(prompt_logprobs: Any, ids: tuple[int, ...], span: Span) -> tuple[float, ...]:
-    return tuple(prompt_logprobs[i][ids[i]].logprob for i in range(span.start, span.end))
-
-
-def _facts(runs: list[_Run]) -> RequestFacts:
-    """Sums over the runs of a request."""
-    prompt_tokens = len(runs[0].request.prompt_ids) * len(runs)
-    cached_tokens = sum(run.last.num_cached_tokens or 0 for run in runs)
-    metrics = [run.last.metrics for run in runs]
-    ttft_s = sum(m.first_token_latency for m in metrics)
-    # The latency is wall clock, these are the engine's: a step of the wall clock must not show.
-    prefill_s = sum(m.first_token_ts - m.scheduled_ts for m in metrics)
-    return RequestFacts(
-        prompt_tokens=prompt_tokens,
-        cached_tokens=cached_tokens,
-        computed_tokens=prompt_tokens - cached_tokens,
-        generated_tokens=sum(len(run.ids) for run in runs),
-        ttft_s=ttft_s,
-        queue_s=max(0.0, ttft_s - prefill_s),
-        prefill_s=prefill_s,
-        decode_s=sum(m.last_token_ts - m.first_token_ts for m in metrics),
-        runs=len(runs),
-        preemptions=sum(m.num_preemptions for m in metrics),
-        scheduled_at_s=metrics[0].scheduled_ts,
-        finished_at_s=metrics[-1].last_token_ts,
-        finish_reason=_finish_reason(runs[-1].last.outputs[0].finish_reason),
-    )
-
-
-def _finish_reason(reason: str | None) -> FinishReason:
-    for known in get_args(FinishReason):
-        if reason == known:
-            return known  # type: ignore[no-any-return] # get_args is untyped
-    raise EngineError(f"The engine ended a request with {reason!r}.", "Send it again.")
-
-
-def _info(llm: Any, model_name: str, tokenizer_digest: str, *, can_choose: bool) -> EngineInfo:
+def _info(
+    llm: Any, model_name: str, tokenizer_digest: str, *, can_choose: bool, can_force: bool
+) -> EngineInfo:
     import vllm
     from vllm.platforms import current_platform
 
@@ -370,6 +341,7 @@ def _info(llm: Any, model_name: str, tokenizer_digest: str, *, can_choose: bool)
         max_running=config.scheduler_config.max_num_seqs,
         backend=f"vllm {vllm.__version__} {current_platform.device_type}",
         can_choose=can_choose and not choices.obstacle(config.structured_outputs_config.backend),
+        can_force=can_force,
     )
 
 

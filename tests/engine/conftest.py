@@ -66,6 +66,7 @@ async def engine(
         kv_cache_gib=1,
         window_tokens=2048,
         max_running=MAX_RUNNING,
+        forced_decode=True,
         vllm_args={"scheduler_cls": "counting_scheduler.CountingScheduler"},
     )
     with pytest.MonkeyPatch.context() as patch:

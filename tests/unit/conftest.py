@@ -16,6 +16,7 @@ from rlm_runtime.engine.base import (
     RequestFacts,
     TokenDelta,
 )
+from rlm_runtime.engine.requests import check_constraint
 
 EOS = 2
 """Its end-of-sequence token."""
@@ -85,9 +86,9 @@ class FakeEngine:
 
     def generated(self, request: GenerateRequest) -> tuple[int, ...]:
         if request.script:
-            # As the real one does: the script, then end-of-sequence.
-            script = request.script
-            return script if script[-1] == EOS else (*script, EOS)
+            check_constraint(request)
+            end = () if request.script[-1] == EOS else (EOS,)
+            return (*request.script, *end)[: request.max_tokens]
         return self.answer(request)[: request.max_tokens]
 
     def facts(self, request: GenerateRequest, generated: tuple[int, ...]) -> RequestFacts:

@@ -165,6 +165,19 @@ def test_a_bad_variable_is_refused_by_name(environ: dict[str, str], facts: list[
     assert [fact for fact in facts if fact not in message] == [], message
 
 
+def test_forced_decode_is_set_by_a_file_and_never_in_passing(tmp_path: Path) -> None:
+    """Whoever answers with given ids has asked no model."""
+    key = "engine.forced_decode"
+    for value in ("true", "false"):
+        with pytest.raises(ConfigError, match=f"{key} can't be set by a flag"):
+            load(flags={key: value}, environ={})
+        with pytest.raises(ConfigError, match="by the environment variable RLM_ENGINE__FORCED"):
+            load(environ={"RLM_ENGINE__FORCED_DECODE": value})
+    file = tmp_path / "own.yaml"
+    file.write_text("engine:\n  forced_decode: true\n")
+    assert load(file, environ={}).config.engine.forced_decode
+
+
 def test_a_bad_flag_is_refused() -> None:
     assert "nearest is engine.max_running" in refusal(flags={"engine.max_rnning": 1})
     assert "the flag for engine.max_running" in refusal(flags={"engine.max_running": 0})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_runtime.engine import choices, requests
-from rlm_runtime.engine.base import GenerateRequest, Span
+from rlm_runtime.engine.base import EngineInfo, GenerateRequest, Span
 from rlm_runtime.errors import EngineError, InputError
 from rlm_runtime.types import RequestId
+
+INFO = EngineInfo("m", 100, 32, 50, "0", 1000, 4, "fake", can_choose=True, can_force=True)
 
 
 def encode(text: str) -> list[int]:
@@ -93,7 +96,7 @@ def test_as_many_as_are_allowed_are_taken() -> None:
 )
 def test_nothing_else_may_end_a_choice(fields: dict[str, Any], name: str) -> None:
     with pytest.raises(InputError, match=f"can't have {name}"):
-        requests.check_choices(request(max_tokens=9, **fields), choices.encoded(["yes"], encode))
+        requests.check(request(choices=("yes",), max_tokens=9, **fields), INFO)
 
 
 def test_the_longest_choice_and_its_end_must_fit() -> None:
@@ -101,6 +104,19 @@ def test_the_longest_choice_and_its_end_must_fit() -> None:
     requests.check_choices(request(max_tokens=4), by_ids)
     with pytest.raises(InputError, match="it needs 4"):
         requests.check_choices(request(max_tokens=3), by_ids)
+
+
+def test_a_schema_can_not_bring_another_grammar_backend_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """vLLM has one for all requests, and left alone it takes the first one's."""
+    monkeypatch.setattr(choices, "find_spec", lambda _name: object())
+    settled = []
+    for backend in ("auto", "guidance"):
+        config = SimpleNamespace(structured_outputs_config=SimpleNamespace(backend=backend))
+        choices.settle_backend(config)
+        settled.append(config.structured_outputs_config.backend)
+    assert settled == ["xgrammar", "guidance"]
 
 
 @pytest.mark.parametrize("backend", ["auto", "xgrammar"])

@@ -105,6 +105,38 @@ async def test_the_choice_comes_back_and_equal_calls_share_it(bench: Bench) -> N
     assert {request.choices for request in bench.engine.seen} == {("a", "b"), ("b", "a"), ()}
 
 
+async def test_scripts_reach_the_engine_and_their_calls_are_marked_as_forced(bench: Bench) -> None:
+    end = 2
+    scripts = ((), (5, 6), (5, 6, 8))
+    calls = [call(1, max_tokens=3, script=script) for script in scripts]
+    outcomes = await run_together(bench, Job(), calls)
+    assert [(o.ids, o.facts.finish_reason) for o in outcomes if isinstance(o, CallResult)] == [
+        ((7, 7, 7), "length"),
+        ((5, 6, end), "stop"),
+        ((5, 6, 8), "length"),
+    ]
+    assert sorted(event.is_forced for event in bench.calls) == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("script", (5, 6), (5, 7)),
+        ("grammar", 'root ::= "a"', 'root ::= "b"'),
+        ("json_schema", '{"type": "null"}', "{}"),
+    ],
+)
+async def test_calls_that_may_generate_different_texts_are_not_the_same(
+    bench: Bench, name: str, one: object, other: object
+) -> None:
+    calls = [call(1, max_tokens=4, **{name: value}) for value in (one, one, other)]  # type: ignore[arg-type] # any field
+    outcomes = await run_together(bench, Job(), [*calls, call(1, max_tokens=4)])
+    shared = [o.was_shared for o in outcomes if isinstance(o, CallResult)]
+    assert shared == [False, True, False, False]
+    sent = [getattr(request, name) for request in bench.engine.seen]
+    assert sorted(map(str, sent)) == sorted(map(str, [one, other, type(one)()]))
+
+
 async def test_samples_stay_samples(bench: Bench) -> None:
     await bench.scheduler.run_all(Job(), [call(1, temperature=0.7) for _ in range(3)])
     assert len(bench.engine.seen) == 3
