@@ -355,11 +355,10 @@ class _Maker:
         )
 
     def _is_known(self, spelling: str) -> bool:
-        if spelling in self._used:
+        # One may stand in another: "601" in "4,601".
+        if any(_holds(used, spelling) or _holds(spelling, used) for used in self._used):
             return True
-        # The first test is fast, and mostly enough.
-        pattern = rf"(?<!\w){re.escape(spelling)}(?!\w)"
-        return spelling in self._hay and re.search(pattern, self._hay) is not None
+        return _holds(self._hay, spelling)
 
     def _person(self) -> tuple[str, ...]:
         surname = self._name(_SURNAME_ENDINGS)
@@ -368,6 +367,11 @@ class _Maker:
     def _name(self, endings: Sequence[str]) -> str:
         stem = "".join(self._rng.sample(_SYLLABLES, 2))
         return (stem + self._rng.choice(endings)).capitalize()
+
+
+def _holds(text: str, words: str) -> bool:
+    # The first test is fast, and mostly enough.
+    return words in text and bool(re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text))
 
 
 @cache
