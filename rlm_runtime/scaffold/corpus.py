@@ -15,9 +15,9 @@ from rlm_runtime.prompt import Document, Layout
 from rlm_runtime.scaffold import lexical
 from rlm_runtime.scaffold.lexical import TextIndex
 from rlm_runtime.scaffold.likelihood import QuestionLikelihood
-from rlm_runtime.scaffold.recent import Recent
 from rlm_runtime.scaffold.units import MAX_UNIT_CHARS, across
 from rlm_runtime.store import Chunk, ContextStore, cut, fit, target_bytes
+from rlm_runtime.store.recent import Recent
 from rlm_runtime.types import Ref
 
 KEPT_CHUNKS = 500_000

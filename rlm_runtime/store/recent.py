@@ -17,7 +17,10 @@ class _Kept(NamedTuple, Generic[V]):
 
 
 class Recent(Generic[K, V]):
-    """Values by key that together weigh at most `capacity`. Any thread may call it; all is O(1).
+    """Values by key that together weigh at most `capacity`. Any thread may call it.
+
+    A look-up is O(1); `put` too, but for the values it pushes out, each of which was put once.
+    Going through the keys copies all of them.
 
     The value that was put last is kept whatever it weighs: without it, a value above the capacity
     would be made again for every use.
@@ -53,7 +56,7 @@ class Recent(Generic[K, V]):
             self._shrink()
 
     def limit(self, capacity: int) -> None:
-        """Keep no more than this from now on."""
+        """Keep no more than this from now on; O(values that go)."""
         with self._lock:
             self._capacity = capacity
             self._shrink()

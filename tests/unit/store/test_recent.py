@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_runtime.scaffold.recent import Recent
+from rlm_runtime.store.recent import Recent
 
 CAPACITY = 10
 
