@@ -135,7 +135,7 @@ class _Run:
         self._mismatches = 0
         # In the order in which they were last shown; a dict for its order.
         self._seen: dict[str, None] = {}
-        self._see(self._talk.shown.names)
+        self._see(self._talk.names)
         self._see(_WORD.findall(task))
         if seat.forked is not None:
             own = seat.forked.ids[len(tree.layout.shared_ids) :]
@@ -246,6 +246,7 @@ class _Run:
         if left <= _LAST_TURNS:
             shown += f"\n({left} turn{'s' if left > 1 else ''} left; end with FINAL)"
         instead = self._talk.go_on(self._turn, text, result.ids, shown)
+        self._see(self._talk.names)
         if instead is None:
             return replace(told, text=shown)
         return Observation(instead, told.names, ContextError.code)

@@ -56,15 +56,26 @@ class Conversation:
     prompt: Prompt = field(init=False)
     shown: NamesPage = field(init=False)
     _turns: list[_Turn] = field(default_factory=list)
+    _is_branch: bool = False
 
     def __post_init__(self) -> None:
-        self.shown = self.pages.page()
-        self.prompt = self.seat.forked or self._opening(self.shown)
-        if not self._fits(self.prompt):
-            # A fork of a long conversation has to begin anew.
-            self.prompt = self._opening(self.shown)
+        page = self.shown = self.pages.page()
+        forked = self.seat.forked
+        if forked is None:
+            self.prompt = self._opening(page)
+        elif self._fits(forked):
+            self.prompt = forked
+        else:
+            self.prompt = self._opening(page, done=True)
+            self._keep(0, forked)
         if not self._fits(self.prompt):
             raise self._too_long(self.prompt, "Shorten the task, or show fewer names.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that the branch begins with, and that of what was said before it."""
+        before = (self.history_name,) if self._is_branch else ()
+        return (*self.shown.names, *before)
 
     @property
     def history_name(self) -> str:
@@ -110,6 +121,13 @@ class Conversation:
         branch = self._next(self._opening(page, done=True), generated_ids, observation)
         if not self._fits(branch):
             return False
+        self.prompt, self.shown = branch, page
+        self._keep(turn, prompt)
+        return True
+
+    def _keep(self, turn: int, before: Prompt) -> None:
+        """Store what was said, and record the branch that begins with `self.prompt`."""
+        self._is_branch = True
         kept = self.context.store(self.history_name, self._transcript())
         recorder = self.seat.tree.recorder
         recorder.emit(
@@ -117,13 +135,11 @@ class Conversation:
                 at_s=recorder.now(),
                 agent_id=self.seat.agent_id,
                 turn=turn,
-                prompt_tokens_before=len(prompt.ids),
-                prompt_tokens_after=len(branch.ids),
+                prompt_tokens_before=len(before.ids),
+                prompt_tokens_after=len(self.prompt.ids),
                 kept_as=kept.name,
             )
         )
-        self.prompt, self.shown = branch, page
-        return True
 
     def _next(self, prompt: Prompt, generated_ids: tuple[int, ...], observation: str) -> Prompt:
         return self.seat.tree.layout.append_turn(prompt, generated_ids, observation)
@@ -137,12 +153,17 @@ class Conversation:
         )
 
     def _done(self) -> str:
-        calls = [_cut(turn.call) for turn in self._turns[-DONE_CALLS:]]
-        listed = "\n".join(f"- {call}" for call in calls)
-        return f"You have begun. All that was said is in {self.history_name}; done last:\n{listed}"
+        done = f"You have begun. All that was said is in {self.history_name}."
+        calls = [f"\n- {_cut(turn.call)}" for turn in self._turns[-DONE_CALLS:]]
+        return done + "".join([" Done last:", *calls] if calls else [])
 
     def _transcript(self) -> str:
-        return "\n\n".join(f"{turn.call}\n{turn.observation}" for turn in self._turns)
+        said = [f"{turn.call}\n{turn.observation}" for turn in self._turns]
+        layout, forked = self.seat.tree.layout, self.seat.forked
+        if forked is not None:
+            before = forked.ids[len(layout.shared_ids) :]
+            said.insert(0, layout.tokenizer.decode(before, skip_special=True))
+        return "\n\n".join(said)
 
     def _refusal(self, generated_ids: tuple[int, ...], observation: str) -> str:
         tree = self.seat.tree

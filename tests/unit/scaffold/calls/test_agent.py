@@ -454,6 +454,32 @@ async def test_a_full_window_is_left_for_a_new_branch_with_all_that_was_said_by_
     assert str(store.load(store.get("history_a1").ref)).startswith(f"{reads[0]}\nLine 0 says so.")
 
 
+async def test_a_fork_of_a_full_conversation_begins_a_new_branch(stage: Stage) -> None:
+    stage.grove.store.put_text("report", "Anna signed it. " * 40)
+    given = {
+        "a1": ["READ(report)", 'agent("Who?", start="fork")', "FINAL(answer_a1_1)"],
+        "a1.1": ['FINAL("Anna")'],
+    }
+    tree = stage.grove.tree()
+    tree = replace(
+        tree,
+        info=replace(tree.info, window=1760),
+        script=lambda agent_id, turn: stage.tokenizer.encode(given[agent_id][turn - 1]),
+    )
+    result = await stage.run([], tree=tree)
+    assert result.outcome.stop_reason is StopReason.FINAL
+    first = compactions(stage)[0]
+    assert (first.agent_id, first.turn) == ("a1.1", 0)
+    store = stage.grove.store
+    assert "Anna signed it. Anna" in str(store.load(store.get("history_a1_1").ref))
+    fork = next(call for call in stage.calls("turn") if call.agent_id == "a1.1")
+    ids = next(r.prompt_ids for r in stage.engine.seen if r.request_id == fork.request_id)
+    text = stage.tokenizer.decode(ids[len(stage.grove.layout.shared_ids) :])
+    assert "Who?" in text
+    assert "history_a1_1" in text
+    assert text.count("Anna signed it.") < 10, "what was said is not said again"
+
+
 async def test_what_is_too_long_for_the_window_is_refused_with_the_room_there_is(
     stage: Stage,
 ) -> None:
