@@ -138,7 +138,7 @@ async def test_a_row_too_long_for_the_window_is_judged_by_its_beginning(grove: G
 async def test_without_constrained_choice_labels_are_found_in_free_answers(grove: Grove) -> None:
     grove.engine.can_choose = False
     encode = grove.layout.tokenizer.encode
-    answers = iter(["A Dog, I think.", "cat", "no idea"])
+    answers = iter(["I would say that this one is a Dog, not a bird.", "cat", "no idea"])
     grove.engine.answer = lambda _: (*encode(next(answers)), 2)
     grove.store.put_value("animals", ANIMALS[:3])
     grove.engine.max_running = 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rlm_runtime.config import Config
 from rlm_runtime.config.model import AgentsConfig
 from rlm_runtime.engine.base import GenerateRequest
-from rlm_runtime.errors import EngineDead, InputError, LimitExceeded, PromptTooLong
+from rlm_runtime.errors import EngineDead, EngineError, InputError, LimitExceeded, PromptTooLong
 from rlm_runtime.scaffold.agent import Outcome
 from rlm_runtime.scaffold.recipes.levels import groups_of
 from rlm_runtime.scaffold.recipes.map_reduce import MapReduce, MapReduced
@@ -273,6 +273,40 @@ async def test_a_limit_on_the_way_leaves_what_was_made_so_far(
     assert not detail.is_combined
     joined = "\n\n".join(stored(grove, part.result) for part in done)
     assert stored(grove, outcome.result) == joined
+
+
+async def test_a_failed_part_does_not_fail_the_others_but_all_of_them_do(grove: Grove) -> None:
+    grove.store.put_text("log", days(6))
+    failing = {2}
+
+    def fail(_: GenerateRequest) -> None:
+        if len(grove.engine.seen) in failing:
+            raise EngineError("refused", "")
+
+    grove.engine.on_request = fail
+    outcome, detail, _ = await run(grove, MapReduce(combine="join"))
+    assert outcome.stop_reason is StopReason.FINAL
+    assert [part.error for part in detail.parts if part.result is None] == ["refused"]
+    failing = set(range(1000))
+    with pytest.raises(EngineError, match="refused"):
+        await run(grove, MapReduce(combine="join"))
+
+
+async def test_results_that_could_not_all_be_combined_are_joined(grove: Grove) -> None:
+    grove.store.put_text("log", days(12))
+
+    def fail(request: GenerateRequest) -> None:
+        if len(grove.engine.seen) == 14:  # twelve parts, and the first of several groups
+            raise EngineError("refused", "")
+
+    grove.engine.on_request = fail
+    config = Config(agents=AgentsConfig(answer_tokens=1500))
+    outcome, detail, _ = await run(grove, MapReduce(), config=config)
+    assert labels(grove).count("combine") > 2
+    assert not detail.is_combined
+    joined = [stored(grove, part.result) for part in detail.parts]
+    assert len(joined) == 12
+    assert stored(grove, outcome.result) == "\n\n".join(joined)
 
 
 async def test_a_dead_engine_leaves_the_parts_that_were_stored(

@@ -30,6 +30,7 @@ from rlm_runtime.scaffold.recipes.plan import (
 )
 from rlm_runtime.scaffold.recipes.search_agent import SearchAgent, texts_of
 from rlm_runtime.scaffold.tree import Seat
+from rlm_runtime.tracing import CallFinished
 from rlm_runtime.types import Limits, StopReason, Usage
 
 if TYPE_CHECKING:
@@ -169,6 +170,26 @@ async def test_no_run_costs_more_than_its_plan_and_a_limit_of_that_much_is_enoug
     assert outcome.stop_reason is StopReason.FINAL
     assert usage.calls <= plan.calls
     assert usage.computed_tokens + usage.generated_tokens <= plan.tokens
+
+
+async def test_a_search_that_finds_better_chunks_in_each_round_stays_within_its_plan(
+    fake_engine: FakeEngine, grove: Grove
+) -> None:
+    worst(fake_engine)
+    # What is scored later is likelier: the second round's chunks are quoted beside the first's.
+    fake_engine.score = lambda _: float(len(fake_engine.seen))
+    text = "\n\n".join(f"On day {i} the harbour was calm. Nobody left it." for i in range(99))
+    grove.store.put_text("document", text)
+    search = SearchConfig(
+        max_ranked_tokens=16 * 64, passages=1, certain_above_z=1e9, short_form=False
+    )
+    case = Case(text, "Who left the harbour?", SearchAgent(), Config(search=search))
+    plan = await planned(grove, case)
+    _, usage = await ran(grove, case, None)
+    scored = {step.label: step.calls for step in plan.steps}["score sentence"]
+    quoted = sum(isinstance(e, CallFinished) and e.label == "score sentence" for e in grove.events)
+    assert usage.calls <= plan.calls
+    assert scored / 2 < quoted <= scored, "one chunk of each of two rounds"
 
 
 async def test_a_plan_is_exact_where_all_answers_are_as_long_as_they_may_be(
