@@ -18,6 +18,7 @@ texts have 2 to 5 a token, so one look tells what is far too large."""
 
 _CERTAIN = 2  # times the limit: the last words of a beginning may be cut, and have more tokens so
 _KEYS_TRIED = 8
+_KEY_CHARACTERS = 100  # a longer key makes no path that anyone would write
 _CHARACTERS_PER_TOKEN = 4
 _MAX_STEPS = 8  # that a path to what fits is longer than the one it is for
 
@@ -77,7 +78,7 @@ def path_that_fits(
     """A path to a part of a value that has at most so many tokens; empty when none is found.
 
     The beginning of what can be sliced; of a dict the first key that fits, else a part of its
-    first; of a list whose first item is too large, a part of that.
+    first; of a list whose first item is too large, a part of that. Never an empty text.
 
     Args:
         value: The value, or a view of a text.
@@ -89,12 +90,12 @@ def path_that_fits(
     if limit < 1:
         return ""
     for depth in range(_MAX_STEPS):
-        if depth and _tokens(value, limit, count_tokens) <= limit:
+        if depth and 0 < _tokens(value, limit, count_tokens) <= limit:
             return str(path)
         if isinstance(value, Mapping):
-            keys = list(islice(value, _KEYS_TRIED))
+            keys = [k for k in islice(value, _KEYS_TRIED) if len(str(k)) <= _KEY_CHARACTERS]
             for key in keys:
-                if _tokens(value[key], limit, count_tokens) <= limit:
+                if 0 < _tokens(value[key], limit, count_tokens) <= limit:
                     return _further(path, key)
             if not keys:
                 return ""

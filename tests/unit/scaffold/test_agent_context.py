@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlm_runtime.errors import (
@@ -190,6 +190,7 @@ values = st.recursive(
 
 
 @settings(max_examples=60)
+@example(value=[""], read=1, agent=1, tree=1)
 @given(value=values, read=st.integers(1, 80), agent=st.integers(1, 120), tree=st.integers(1, 200))
 def test_the_advice_of_an_error_fits_all_budgets_when_it_is_followed(
     value: object, read: int, agent: int, tree: int, layout: Layout
