@@ -213,7 +213,10 @@ class _Run:
             if self._error is None or isinstance(answer.error, LimitExceeded):
                 self._error = answer.error
             return None
-        return label_meant(answer.text, self._work.labels)
+        labels = self._work.labels
+        if answer.value in labels:  # as it was given, and nothing around it
+            return str(answer.value)
+        return label_meant(answer.text, labels)
 
     def _found(self) -> Classified:
         counts = Counter(self._labels)

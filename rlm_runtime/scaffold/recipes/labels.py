@@ -24,8 +24,8 @@ _QUOTED = re.compile(
 _INTRODUCED = re.compile(r"\b(?:as|into|either|whether it is)\s+([^.?!:]+)", re.IGNORECASE)
 _WORDS_OR = re.compile(r"(?<![\w-])((?:[\w-]+,\s+)*[\w-]+),?\s+or\s+([\w-]+)", re.IGNORECASE)
 _BETWEEN = re.compile(r"\s*(?:[,;/|\n]\s*(?:(?:and|or)\s+)?|\s(?:and|or)\s)\s*", re.IGNORECASE)
-_ARTICLE = re.compile(r"^(?:an?|the|either)\s+", re.IGNORECASE)
-_EDGES = " \t\r\n.,;:!?\"'“”‘’`*-"
+_IN_FRONT = re.compile(r"^(?:[-*+•]|an?|the|either)\s+", re.IGNORECASE)
+_EDGES = " \t\r\n.,;:!?\"'“”‘’`*"
 
 
 def labels_of(question: str) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ def label_meant(answer: str, labels: Sequence[str]) -> str | None:
 
 
 def _folded(text: str) -> str:
-    return " ".join(text.split()).casefold().strip(_EDGES)
+    return " ".join(text.split()).casefold()
 
 
 def _quoted(question: str) -> Iterator[str]:
@@ -118,6 +118,6 @@ def _words_or(question: str) -> Iterator[str]:
 
 def _split(text: str) -> list[str]:
     """The items of a list; none at all when one of them is no label."""
-    items = [_ARTICLE.sub("", item.strip(_EDGES)) for item in _BETWEEN.split(text)]
+    items = [_IN_FRONT.sub("", item.strip(_EDGES)) for item in _BETWEEN.split(text)]
     items = [item for item in items if item]
     return items if all(len(item.split()) <= MAX_WORDS for item in items) else []

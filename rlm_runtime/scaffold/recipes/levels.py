@@ -49,19 +49,22 @@ class Levels:
     def of(cls, tree: Tree, task: str, combine: Combine, answer_tokens: int | None) -> Levels:
         """The sizes for a task; encodes it. Arguments are `MapReduce`'s."""
         layout = tree.layout
-        if answer_tokens is None:
-            is_joined = combine == "join"
-            answer_tokens = (
-                tree.corpus.max_piece_tokens if is_joined else tree.config.agents.answer_tokens
-            )
+        shared, behind_chunk = len(layout.shared_ids), len(layout.tail(CONNECTIVE + task))
+        if answer_tokens is None and combine == "model":
+            answer_tokens = tree.config.agents.answer_tokens
+        elif answer_tokens is None:
+            # As long as what it is made of, where the window has that much beside the longest one.
+            chunk = tree.corpus.max_piece_tokens
+            left = tree.info.window - shared - behind_chunk - chunk - layout.block_size
+            answer_tokens = max(1, min(chunk, left))
         behind = len(layout.tail(CONNECTIVE + COMBINE + task))
         joint = len(layout.tokenizer.encode(CONNECTIVE))
-        room = tree.info.window - len(layout.shared_ids) - behind - answer_tokens
+        room = tree.info.window - shared - behind - answer_tokens
         return cls(
             tree=tree,
             combine=combine,
             answer_tokens=answer_tokens,
-            task_tokens=len(layout.tail(CONNECTIVE + task)),
+            task_tokens=behind_chunk,
             combine_tokens=behind,
             joint_tokens=joint,
             fan_in=(room + joint) // (answer_tokens + joint),

@@ -79,7 +79,7 @@ class MapReduce:
     Attributes:
         combine: How the results become one.
         answer_tokens: Most tokens of a result; `None`: `agents.answer_tokens`, and joined, as many
-            as a chunk may have.
+            as a chunk may have, or the window has beside one.
         over: With a limit below the plan, refuse, or leave out chunks from the end.
     """
 

@@ -22,6 +22,8 @@ from rlm_runtime.scaffold.recipes.labels import check_labels, label_meant, label
         ("Classify each review as positive or negative.", ("positive", "negative")),
         ("Tag each line as a bug, a feature, or a question", ("bug", "feature", "question")),
         ("How many reviews are positive, negative or mixed?", ("positive", "negative", "mixed")),
+        ("Rate each: -1, 0 or 1", ("-1", "0", "1")),
+        ("Label each row:\n- red\n- light green", ("red", "light green")),
         ("Is it spam/ham? Answer: spam / ham", ("spam", "ham")),
     ],
 )  # fmt: skip
@@ -60,6 +62,10 @@ def test_labels_that_cant_be_told_apart_are_refused(labels: tuple[str, ...]) -> 
         check_labels(labels)
 
 
+def test_labels_that_differ_in_a_sign_are_told_apart() -> None:
+    check_labels(("-1", "1", "c", "c++"))
+
+
 @pytest.mark.parametrize(
     ("answer", "label"),
     [
@@ -67,10 +73,11 @@ def test_labels_that_cant_be_told_apart_are_refused(labels: tuple[str, ...]) -> 
         ("  Bug.\n", "bug"),
         ('The text is a "feature", not a bug.', "feature"),
         ("It is a bug report.", "bug report"),
+        ("I think -1.", "-1"),
         ("debugging", None),
         ("", None),
         ("none of them", None),
     ],
 )
 def test_a_free_answer_means_the_first_label_in_it(answer: str, label: str | None) -> None:
-    assert label_meant(answer, ("bug", "bug report", "feature")) == label
+    assert label_meant(answer, ("bug", "bug report", "feature", "1", "-1")) == label

@@ -350,6 +350,25 @@ async def test_what_does_not_fit_the_window_is_refused_before_the_first_call(gro
     assert not grove.engine.seen
 
 
+async def test_a_joined_result_has_the_room_of_a_chunk_or_what_the_window_leaves(
+    grove: Grove, fake_engine: FakeEngine
+) -> None:
+    async def room(chunk_tokens: int) -> tuple[int, int]:
+        own = type(grove)(fake_engine, grove.layout, chunk_tokens)
+        own.store.put_text("log", "On day 1 all was calm. " * 2000)
+        fake_engine.seen.clear()
+        _, detail, _ = await run(own, MapReduce(combine="join"))
+        assert len(detail.parts) > 1
+        longest = max(len(request.prompt_ids) for request in fake_engine.seen)
+        return fake_engine.seen[0].max_tokens, longest + fake_engine.seen[0].max_tokens
+
+    window = fake_engine.info.window
+    assert (await room(400))[0] == 600
+    tokens, whole = await room(3500)
+    assert tokens < 3500 * 3 // 2
+    assert window - 3500 < whole <= window
+
+
 async def test_an_empty_task_and_a_context_without_text_are_refused(grove: Grove) -> None:
     with pytest.raises(InputError):
         await run(grove, MapReduce())
