@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import wait
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +19,7 @@ from rlm_runtime.errors import InputError
 from rlm_runtime.profiler import Ledger
 from rlm_runtime.scaffold.agent import Agent
 from rlm_runtime.scaffold.agent_context import AgentContext
+from rlm_runtime.scaffold.leaf_calls import LeafAnswer
 from rlm_runtime.scaffold.recipes.plan import Plan
 from rlm_runtime.scheduler import Progress
 from rlm_runtime.types import AgentKind, Limits, Ref
@@ -131,6 +132,16 @@ class RLM:
                 on_plan=on_plan,
             )
         )
+
+    def llm_map(
+        self, chunks: Sequence[str], questions: Sequence[str], **options: Any
+    ) -> list[list[LeafAnswer]]:
+        """As `AsyncRLM.llm_map`."""
+        return self.call(lambda session: session.llm_map(chunks, questions, **options))
+
+    def llm_query(self, question: str, data: str = "", **options: Any) -> object:
+        """As `AsyncRLM.llm_query`."""
+        return self.call(lambda session: session.llm_query(question, data, **options))
 
     def close(self) -> None:
         """As `AsyncRLM.close`."""

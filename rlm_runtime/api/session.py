@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import anyio
 
 from rlm_runtime.api.agents import SessionAgent, make
 from rlm_runtime.api.engine_life import EngineLife, Internals
+from rlm_runtime.api.leaf_agent import LeafAgent
 from rlm_runtime.api.result import Result, Source
 from rlm_runtime.api.texts import Sources, Texts
 from rlm_runtime.config import Config, config_digest, load, state_home
@@ -24,6 +25,7 @@ from rlm_runtime.scaffold.agent import Agent, run_agent
 from rlm_runtime.scaffold.agent_context import AgentContext
 from rlm_runtime.scaffold.choosing import auto
 from rlm_runtime.scaffold.corpus import Corpus
+from rlm_runtime.scaffold.leaf_calls import LeafAnswer
 from rlm_runtime.scaffold.likelihood import ScoreMemo
 from rlm_runtime.scaffold.recipes.classify_each import ClassifyEach
 from rlm_runtime.scaffold.recipes.map_reduce import MapReduce
@@ -35,6 +37,7 @@ from rlm_runtime.scaffold.recipes.search_agent import (
     texts_of,
 )
 from rlm_runtime.scaffold.tree import Seat, Tree
+from rlm_runtime.scaffold.typed_answer import AnswerType
 from rlm_runtime.scheduler import Job, Progress
 from rlm_runtime.store import ContextStore
 from rlm_runtime.store.budget import ReadBudget
@@ -238,6 +241,65 @@ class AsyncRLM:
             await self._engine.drop(parts)
             raise
         return Result.of(result, self._values, self.ledger, job.usage, self.run_directory)
+
+    async def llm_map(
+        self,
+        chunks: Sequence[str],
+        questions: Sequence[str],
+        *,
+        answer_type: object = None,
+        choices: Sequence[str] = (),
+        max_tokens: int | None = None,
+        limits: Limits | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> list[list[LeafAnswer]]:
+        """Ask every question about every chunk, as one batch: each chunk is computed once.
+
+        Args:
+            chunks: Texts that each fit a prompt; an empty one is no data.
+            questions: In words.
+            answer_type: What each answer must be: a JSON Schema as a dict, a dataclass, a pydantic
+                model, or a type like `list[int]`; `None` is text.
+            choices: Each answer is one of these.
+            max_tokens: Most tokens of an answer; `None` is `agents.answer_tokens`.
+            limits: Bounds of all of it; the configuration's where `None`.
+            on_progress: As `run`.
+
+        Returns:
+            Item `[i][j]` answers question `j` about chunk `i`: its `value`, or its `error`. One
+            that fails does not fail the others.
+
+        Raises:
+            InputError: The type is none that can be asked for.
+            EngineError: As `run`.
+        """
+        answer = None if answer_type is None else AnswerType.of(answer_type)
+        agent = LeafAgent(
+            lambda calls: calls.map(
+                [chunk or None for chunk in chunks],
+                questions,
+                answer=answer,
+                choices=choices,
+                max_tokens=max_tokens,
+            )
+        )
+        task = f"{len(questions)} questions about {len(chunks)} chunks"
+        result = await self.run(task, {}, agent=agent, limits=limits, on_progress=on_progress)
+        return cast("list[list[LeafAnswer]]", result.detail)  # what a LeafAgent's detail is
+
+    async def llm_query(self, question: str, data: str = "", **options: Any) -> object:
+        """Ask one question about a text, or about nothing; options as of `llm_map`.
+
+        Returns:
+            The answer: text, or a value of the type asked for.
+
+        Raises:
+            RLMError: There is no answer; what is wrong with the question, or what ended it.
+        """
+        ((answer,),) = await self.llm_map([data], [question], **options)
+        if answer.error is not None:
+            raise answer.error
+        return answer.value
 
     async def close(self) -> None:
         """End the engine and the run's log. Idempotent."""

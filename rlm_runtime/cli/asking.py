@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from rlm_runtime.api import RLM, AsyncRLM, Result
 from rlm_runtime.api.agents import KINDS, make
 from rlm_runtime.cli import answers, options, outcomes, progress
-from rlm_runtime.cli.command import DONE, PARTIAL, Document
+from rlm_runtime.cli.command import DONE, Document
 from rlm_runtime.cli.first_use import get_ready
 from rlm_runtime.cli.inputs import STDIN, Source, Text, check_question, sources
 from rlm_runtime.cli.interrupts import Terminated
@@ -200,8 +200,7 @@ class _Session:
         code = DONE
         for number, question in enumerate(self._wish.questions):
             result = self._answer(question)
-            if outcomes.is_partial(result):
-                code = PARTIAL
+            code = code or outcomes.exit_code(result)
             self._show(result, f"Q: {question}" if several else "", is_first=number == 0)
         if self._wish.output is not None:
             outcomes.write(result, self._wish.output)

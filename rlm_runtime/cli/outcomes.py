@@ -7,18 +7,26 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from rlm_runtime.api import Result
+from rlm_runtime.cli.command import DONE, FAILED, PARTIAL
 from rlm_runtime.cli.terminal import clean, count
 from rlm_runtime.errors import InputError
 from rlm_runtime.scaffold.recipes.plan import Plan
 from rlm_runtime.scaffold.rendering import render
 from rlm_runtime.types import Ref, StopReason
 
-_PARTIAL = frozenset(StopReason) - {StopReason.FINAL}
+_NO_LIMIT = (StopReason.NO_FINAL, StopReason.ERRORS_IN_A_ROW, StopReason.FAILED)
 
 
 def is_partial(result: Result) -> bool:
-    """A limit, an error or the agent itself ended it before it had a result of its own choice."""
-    return result.stop_reason in _PARTIAL
+    """It ended before it had come to its result."""
+    return result.stop_reason is not StopReason.FINAL
+
+
+def exit_code(result: Result) -> int:
+    """What a command ends with that had this result: done, failed, or ended by a limit."""
+    if not is_partial(result):
+        return DONE
+    return FAILED if result.stop_reason in _NO_LIMIT else PARTIAL
 
 
 def block(result: Result) -> str:

@@ -134,7 +134,7 @@ class LeafCalls:
 
     async def map(
         self,
-        chunks: Sequence[Document | str],
+        chunks: Sequence[Document | str | None],
         questions: Sequence[str],
         *,
         answer: AnswerType | None = None,

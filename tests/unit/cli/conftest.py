@@ -31,7 +31,7 @@ from rlm_runtime.prompt import Tokenizer
 class ScriptedEngine:
     """Finds a question likelier the more of its tokens the text in front of it holds.
 
-    Of choices it takes "Anna Meier", else the first.
+    Of choices it takes "Anna Meier", else the first. Otherwise it says `says`, ids with an end.
 
     `on_request` is called with each request, in the session's thread, before it is answered.
     """
@@ -42,6 +42,7 @@ class ScriptedEngine:
     requests: int = 0
     computed: int = 0
     on_request: Callable[[GenerateRequest], None] | None = None
+    says: tuple[int, ...] = ()
     is_closed: bool = False
 
     @property
@@ -69,7 +70,7 @@ class ScriptedEngine:
             # Behind the shared prefix, where texts differ.
             text = set(ids[1200 : span.start - 20])
             logprobs = tuple(-0.1 if id_ in text else -4.0 for id_ in ids[span.start : span.end])
-        yield TokenDelta((7,) * request.max_tokens)
+        yield TokenDelta(self.says[: request.max_tokens] or (7,) * request.max_tokens)
         choice = next(iter(request.choices), None)
         if "Anna Meier" in request.choices:
             choice = "Anna Meier"
@@ -86,7 +87,7 @@ class ScriptedEngine:
             prompt_tokens=len(ids),
             cached_tokens=cached,
             computed_tokens=len(ids) - cached,
-            generated_tokens=request.max_tokens,
+            generated_tokens=len(self.says) or request.max_tokens,
             ttft_s=(len(ids) - cached) * 1e-3,
             queue_s=0.0,
             prefill_s=(len(ids) - cached) * 1e-3,
@@ -95,7 +96,7 @@ class ScriptedEngine:
             preemptions=0,
             scheduled_at_s=float(self.requests),
             finished_at_s=self.requests + 0.5,
-            finish_reason="length",
+            finish_reason="stop" if self.says else "length",
         )
 
     async def reset_prefix_cache(self) -> None:
@@ -115,6 +116,7 @@ class Boots:
     engines: list[ScriptedEngine] = field(default_factory=list)
     on_start: Callable[[int], None] | None = None
     on_request: Callable[[GenerateRequest], None] | None = None
+    says: tuple[int, ...] = ()
     stages: tuple[str, ...] = ("loading the model",)
 
     async def start(
@@ -126,7 +128,7 @@ class Boots:
                 on_stage(stage)
         if self.on_start is not None:
             self.on_start(len(self.engines) + 1)
-        engine = ScriptedEngine(config.block_size, on_request=self.on_request)
+        engine = ScriptedEngine(config.block_size, on_request=self.on_request, says=self.says)
         self.engines.append(engine)
         return engine
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,11 +13,15 @@ from rlm_runtime.api import Result
 from rlm_runtime.cli import outcomes
 from rlm_runtime.cli.asking import Wish, chosen
 from rlm_runtime.errors import InputError
+from rlm_runtime.prompt import Tokenizer
 from rlm_runtime.scaffold.recipes.classify_each import ClassifyEach
 from rlm_runtime.scaffold.recipes.map_reduce import MapReduce
 from rlm_runtime.scaffold.recipes.plan import Plan, Step
 from rlm_runtime.scaffold.recipes.search_agent import SearchAgent
 from rlm_runtime.types import AgentId, Ref, StopReason, Usage
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Boots, Rlm
 
 WISH = Wish(
     files=("a.txt",),
@@ -135,3 +139,68 @@ def test_a_plan_is_said_in_one_line() -> None:
     assert outcomes.plan(plan) == (
         "At most 4 calls and 1,300 tokens (3 calls to extract, 1 call to combine)."
     )
+
+
+END = 2
+"""The default model's end of a turn."""
+
+
+@pytest.fixture
+def says(boots: Boots, model_dir: Path) -> Boots:
+    """Engines that answer everything in the same words."""
+    boots.says = (*Tokenizer.from_folder(model_dir).encode("It rained."), END)
+    return boots
+
+
+def test_rows_are_counted_by_label(rlm: Rlm, boots: Boots, tmp_path: Path, model_dir: Path) -> None:
+    rows = tmp_path / "rows.txt"
+    rows.write_text("Lovely!\n\nIt broke.\nLovely again!\n")
+    asked = ("run", rows, "--labels", "praise,complaint", "-q", "Which?", "--model", model_dir)
+    ended = rlm(*asked)
+    assert ended.code == 0
+    assert json.loads(ended.out)["counts"] == {"praise": 3, "complaint": 0}
+    assert "At most 3 calls" in ended.err
+    (question,) = rlm(*asked, "--json").document["questions"]
+    assert question["agent"] == "classify_each"
+    assert question["detail"]["counts"] == {"praise": 3, "complaint": 0}
+    assert question["result"]["name"] == "answer_a1"
+
+
+def test_a_limit_below_the_plan_refuses_or_shrinks(
+    rlm: Rlm, boots: Boots, tmp_path: Path, model_dir: Path
+) -> None:
+    rows = tmp_path / "rows.txt"
+    rows.write_text("Lovely!\nIt broke.\nLovely again!\n")
+    asked = ("run", rows, "--labels", "a,b", "-q", "Which?", "--max-calls", "2")
+    refused = rlm(*asked, "--model", model_dir)
+    assert refused.code == 4
+    assert "max_calls=2" in refused.err
+    assert boots.engines[0].requests == 0
+    shrunk = rlm(*asked, "--over", "shrink", "--model", model_dir, "--json")
+    assert shrunk.document["questions"][0]["detail"]["plan"]["left_out"] == 1
+    assert boots.engines[1].requests == 2
+
+
+def test_chunks_are_joined_and_written(
+    rlm: Rlm, says: Boots, text: Path, tmp_path: Path, model_dir: Path
+) -> None:
+    out = tmp_path / "out.txt"
+    asked = ("run", text, "--combine", "join", "-q", "Translate.", "--output", out)
+    ended = rlm(*asked, "--model", model_dir)
+    assert (ended.code, ended.out.strip()) == (0, "It rained.")
+    assert out.read_text().strip() == "It rained."
+
+
+def test_a_question_without_a_text_is_answered_directly(
+    rlm: Rlm, says: Boots, model_dir: Path
+) -> None:
+    ended = rlm("run", "--agent", "auto", "-q", "Did it rain?", "--model", model_dir)
+    assert (ended.code, ended.out.strip()) == (0, "It rained.")
+
+
+def test_an_agent_that_makes_no_calls_ends_with_errors_in_a_row(
+    rlm: Rlm, says: Boots, text: Path, model_dir: Path
+) -> None:
+    ended = rlm("run", text, "--agent", "calls", "-q", "Store it.", "--model", model_dir, "--json")
+    assert ended.code == 1
+    assert ended.document["questions"][0]["stop_reason"] == "errors_in_a_row"
