@@ -171,6 +171,9 @@ class Config(_Section):
         le=2,
         description="Of generated answers; 0 is greedy. `search` quotes and generates none.",
     )
+    seed: int | None = Field(
+        0, ge=0, description="Of sampling above temperature 0; null: another one each time."
+    )
     engine: EngineConfig = EngineConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     limits: LimitsConfig = LimitsConfig()

@@ -224,6 +224,7 @@ class LeafCalls:
             group=ready.group,
             max_tokens=ready.max_tokens,
             temperature=0.0 if leaf.choices else tree.config.temperature,
+            seed=tree.config.seed,
         )
         schema = "" if leaf.answer is None else leaf.answer.schema
         if tree.info.can_choose and leaf.choices:

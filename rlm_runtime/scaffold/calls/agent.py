@@ -170,6 +170,7 @@ class _Run:
             label=LABEL,
             max_tokens=self._answer_tokens,
             temperature=tree.config.temperature,
+            seed=tree.config.seed,
         )
         script = None if tree.script is None else tree.script(seat.agent_id, self._turn)
         answer_type = self._agent.answer_type

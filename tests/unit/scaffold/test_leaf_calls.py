@@ -111,12 +111,12 @@ async def test_a_question_may_be_about_nothing(bench: Bench) -> None:
 
 
 async def test_an_answer_ends_with_the_turn_or_when_it_goes_in_circles(bench: Bench) -> None:
-    config = Config(temperature=0.5, agents=AgentsConfig(answer_tokens=9))
+    config = Config(temperature=0.5, seed=4, agents=AgentsConfig(answer_tokens=9))
     await bench.calls(config=config).query(QUESTION, TEXT)
     (request,) = bench.engine.seen
     assert request.stop_token_ids == (bench.end,)
     assert request.stop_repetition
-    assert request.temperature == 0.5
+    assert (request.temperature, request.seed) == (0.5, 4)
     assert request.max_tokens == 9
     await bench.calls(config=config).query(QUESTION, TEXT, max_tokens=30)
     assert bench.engine.seen[1].max_tokens == 30
