@@ -115,8 +115,6 @@ class Conversation:
         if self._fits(prompt):
             self.prompt = prompt
             return True
-        if not self._turns and self.seat.forked is None:
-            return False  # a new branch would be no shorter
         page = self.pages.page()
         branch = self._next(self._opening(page, done=True), generated_ids, observation)
         if not self._fits(branch):
