@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from rlm_runtime.api import RLM, AsyncRLM, Result
     from rlm_runtime.config import Config
     from rlm_runtime.errors import RLMError
+    from rlm_runtime.scaffold.agent_context import AgentContext
     from rlm_runtime.scaffold.recipes.search_result import Passage
     from rlm_runtime.scheduler import Progress
     from rlm_runtime.types import Limits, Ref, StopReason, Usage
 
 _HOMES = {
+    "AgentContext": "scaffold.agent_context",
     "RLM": "api",
     "AsyncRLM": "api",
     "Result": "api",
@@ -42,6 +44,7 @@ _HOMES = {
 
 __all__ = [
     "RLM",
+    "AgentContext",
     "AsyncRLM",
     "Config",
     "Limits",
