@@ -165,6 +165,7 @@ class Ledger:
         self._agents: dict[str, Tally] = {}
         self._measured = Tally()
         self._measuring: set[str] = set()
+        self._children: set[str] = set()
         self._engine: EngineStarted | None = None
         self._end: RunFinished | None = None
         self._stored: dict[tuple[str, int], int] = {}
@@ -195,8 +196,12 @@ class Ledger:
             case AgentStarted():
                 if event.kind in MEASUREMENTS:
                     self._measuring.add(event.agent_id)
+                if event.parent_id is not None:
+                    self._children.add(event.agent_id)
             case AgentFinished():
                 self._agent(event.agent_id).wall_s = event.wall_s
+                if event.agent_id in self._children:
+                    return  # its time is part of its parent's
                 whole = self._whole(event.agent_id)
                 whole.wall_s = (whole.wall_s or 0.0) + event.wall_s
             case EngineStarted():

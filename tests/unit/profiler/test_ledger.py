@@ -10,6 +10,7 @@ import pytest
 from rlm_runtime.profiler import Ledger
 from rlm_runtime.tracing import (
     AgentFinished,
+    AgentStarted,
     AnyEvent,
     CallFinished,
     EngineStarted,
@@ -227,3 +228,15 @@ def test_recomputed_tokens_are_known_only_when_there_are_none(
 def test_without_ids_the_cost_of_salts_is_unknown(rig: Rig) -> None:
     rig.call(range(64), salt="x")
     assert Ledger(rig.events).figures()["miss_salt_tokens"] is None
+
+
+def test_the_time_of_a_child_is_part_of_its_parents() -> None:
+    begins = AgentStarted(
+        at_s=0.0, agent_id="a1.1", parent_id="a1", depth=1, kind="search", task_blob=None
+    )
+    ends = AgentFinished(
+        at_s=3.0, agent_id="a1.1", stop_reason="final", found=True, result_blob=None, wall_s=5.0
+    )
+    ledger = Ledger([begins, *EVENTS, ends])
+    assert ledger.figures()["wall_s"] == 10.0
+    assert ledger.agent_figures("a1.1")["wall_s"] == 5.0
