@@ -97,6 +97,8 @@ def check_constraint(request: GenerateRequest) -> None:
             f"The {given[0]} has {length:,} characters, {MAX_TEXT_CHARACTERS:,} are allowed.",
             "Give fewer names, or shorter ones.",
         )
+    if request.json_schema and not request.json_schema.lstrip().startswith("{"):
+        raise InputError("The json_schema is no JSON object.", "Give one: {} allows any JSON.")
     if len(request.script) > request.max_tokens:
         raise InputError(
             f"The script has {len(request.script):,} ids, more than max_tokens="

@@ -289,10 +289,7 @@ class VLLMEngine:
         if isinstance(err, EngineDeadError):
             return await self._death()
         if isinstance(err, VLLMClientError):
-            # What xgrammar says of a grammar is only in the cause, behind a time and a file's name.
-            why = re.sub(r"^\[[\d:]+\] \S+ ", "", str(err.__cause__ or ""))
-            said = " ".join(f"{err} {why}".split())
-            return InputError(f"vLLM refuses the request: {said.rstrip('.')}.")
+            return InputError(f"vLLM refuses the request: {_said(err)}.")
         cause = err.__cause__ or err
         return EngineError(f"The request failed in the engine: {cause}.", "Send it again.")
 
@@ -322,6 +319,15 @@ class VLLMEngine:
                     pass
         await self.reset_prefix_cache()
         self._counters.zero()
+
+
+def _said(err: Exception) -> str:
+    """What vLLM says, with what xgrammar says: that may stand in the error or only in its cause."""
+    said, why = str(err), str(err.__cause__ or "")
+    if why not in said:
+        said = f"{said} {why}"
+    # xgrammar puts a time and a line of its source in front.
+    return " ".join(re.sub(r"\[[\d:]+\] \S+:\d+: ", "", said).split()).rstrip(".")
 
 
 def _info(

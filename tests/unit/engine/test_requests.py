@@ -73,6 +73,13 @@ def test_a_script_may_fill_max_tokens_and_not_more() -> None:
 
 @pytest.mark.parametrize("name", ["grammar", "json_schema"])
 def test_the_length_of_a_grammar_or_schema_is_bounded(name: str) -> None:
-    check(**{name: " " * requests.MAX_TEXT_CHARACTERS})
+    text = CONSTRAINTS[name]
+    check(**{name: text.ljust(requests.MAX_TEXT_CHARACTERS)})
     with pytest.raises(InputError, match=f"The {name} has 500,001 characters, 500,000"):
-        check(**{name: " " * (requests.MAX_TEXT_CHARACTERS + 1)})
+        check(**{name: text.ljust(requests.MAX_TEXT_CHARACTERS + 1)})
+
+
+@pytest.mark.parametrize("schema", ["[1]", " ", '"string"', "null", "true"])
+def test_a_schema_is_an_object(schema: str) -> None:
+    with pytest.raises(InputError, match="no JSON object"):
+        check(json_schema=schema)
