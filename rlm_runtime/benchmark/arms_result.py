@@ -11,10 +11,11 @@ from statistics import fmean
 
 import msgspec
 
+from rlm_runtime.benchmark import statistics
 from rlm_runtime.benchmark.arms import DEFAULT, Arm, ArmAnswer
 from rlm_runtime.benchmark.paired import difference_of_shares
 from rlm_runtime.benchmark.results import Table
-from rlm_runtime.benchmark.statistics import Estimate, share
+from rlm_runtime.benchmark.statistics import Estimate, share, with_ends
 from rlm_runtime.benchmark.workloads.truth import Asked
 from rlm_runtime.profiler import Figures
 
@@ -132,7 +133,7 @@ class ArmRows:
                     figures[f"{name}_per_question"] = mean
             if arm is not DEFAULT:
                 difference = self.difference(arm, _is_right)
-                figures.update(_with_ends(f"accuracy_difference_{arm}", difference))
+                figures.update(with_ends(f"accuracy_difference_{arm}", difference))
         return {**figures, **self.headline()}
 
     def headline(self) -> Figures:
@@ -141,11 +142,11 @@ class ArmRows:
         shared = [case for case in own if case.kind == SHARED]
         open_ = [case for case in own if not case.is_answerable]
         return {
-            **_with_ends("accuracy", _share(shared, _is_right)),
-            **_with_ends("passage_accuracy", _share(shared, _has_passage)),
-            **_with_ends("certain_rate", _share(shared, _is_certain)),
-            **_with_ends("not_found_rate", _share(open_, _is_not_found)),
-            **_with_ends("false_answer_rate", _share(open_, _is_certain)),
+            **with_ends("accuracy", _share(shared, _is_right)),
+            **with_ends("passage_accuracy", _share(shared, _has_passage)),
+            **with_ends("certain_rate", _share(shared, _is_certain)),
+            **with_ends("not_found_rate", _share(open_, _is_not_found)),
+            **with_ends("false_answer_rate", _share(open_, _is_certain)),
         }
 
     def difference(self, arm: Arm, holds: Holds) -> Estimate | None:
@@ -264,11 +265,7 @@ class ArmRows:
 
 def told_share(cases: Sequence[ArmCase], holds: Holds) -> str:
     """A count and its share's interval: "7 of 10 (40-89 %)"; "-" without cases."""
-    count = sum(map(holds, cases))
-    estimate = share(count, len(cases))
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return "-"
-    return f"{count} of {len(cases)} ({estimate.low * 100:.0f}-{estimate.high * 100:.0f} %)"
+    return statistics.told_share(sum(map(holds, cases)), len(cases))
 
 
 def _of_kind(cases: Sequence[ArmCase]) -> Figures:
@@ -290,11 +287,6 @@ def _of_kind(cases: Sequence[ArmCase]) -> Figures:
 
 def _share(cases: Sequence[ArmCase], holds: Holds) -> Estimate | None:
     return share(sum(map(holds, cases)), len(cases))
-
-
-def _with_ends(name: str, estimate: Estimate | None) -> Figures:
-    value, low, high = estimate or (None, None, None)
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _points(estimate: Estimate | None) -> str:

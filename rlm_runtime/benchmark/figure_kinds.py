@@ -58,6 +58,9 @@ _LOWER = (
     "second_cell_*",
     "worker_extra_*",
     "gpu_energy_*",
+    "count_error_*",
+    "count_gap_*",
+    "unlabelled_*",
 )
 _HIGHER = (
     "hit_rate_of_ceiling*",
@@ -67,6 +70,8 @@ _HIGHER = (
     "certain_rate*",
     "not_found_rate*",
     "saving_*",
+    "legal_share",
+    "final_share",
 )
 _IS_SHARE = re.compile(r"(^|_)(rate|share|accuracy|saving)(_|$)")
 _IS_MEASURED = re.compile(r"_(s|ms|mb|j|w)(_|$)|speedup|_over_|running_mean|overhead")

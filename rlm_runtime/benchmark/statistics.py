@@ -152,6 +152,20 @@ def share(count: int, n: int) -> Estimate | None:
     return Estimate(count / n, max(0.0, low), min(1.0, high))
 
 
+def with_ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    """An estimate as figures: its value and the ends of its interval; `None` is unknown."""
+    value, low, high = estimate or (None, None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def told_share(count: int, n: int) -> str:
+    """A count and its share's interval, for tables: "7 of 10 (40-89 %)"; "-" without cases."""
+    if not n:
+        return "-"
+    low, high = wilson(count, n)
+    return f"{count:,} of {n:,} ({max(0.0, low) * 100:.0f}-{min(1.0, high) * 100:.0f} %)"
+
+
 def _resampled_medians(
     values: Sequence[float], rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:

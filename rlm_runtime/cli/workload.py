@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from rlm_runtime.cli import many_questions, needle, qa
+from rlm_runtime.cli import calls, many_questions, needle, qa, rows
 from rlm_runtime.cli.command import EXIT_CODES
 from rlm_runtime.cli.options import CONTEXT
 
@@ -21,4 +21,6 @@ def app() -> typer.Typer:
     verbs.command("qa", epilog=qa.EPILOG)(qa.qa)
     verbs.command("needle", epilog=needle.EPILOG)(needle.needle)
     verbs.command("many-questions", epilog=many_questions.EPILOG)(many_questions.many_questions)
+    verbs.command("rows", epilog=rows.EPILOG)(rows.rows)
+    verbs.command("calls", epilog=calls.EPILOG)(calls.calls)
     return verbs

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import anyio
 import msgspec
 import pytest
 
-from rlm_runtime.api import Internals
+from rlm_runtime.api import AsyncRLM, Internals
 from rlm_runtime.blocks import block_chain
+from rlm_runtime.config import Config
 from rlm_runtime.engine.base import (
     EngineInfo,
     EngineStats,
@@ -161,6 +165,32 @@ def rig(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Rig:
     )
     corpus = Corpus(ContextStore(layout.tokenizer.count), layout, 700)
     return Rig(engine, Internals(engine, scheduler, layout, corpus, recorder), events)
+
+
+@pytest.fixture
+def session_on(
+    layout: Layout, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., AsyncRLM]:
+    """Makes a session whose engine is the one that is given; keeps no run."""
+
+    class Boots:
+        engine: Any
+
+        async def start(self, *_: object, **__: object) -> Any:
+            await anyio.lowlevel.checkpoint()
+            return self.engine
+
+    boots, module = Boots(), ModuleType("rlm_runtime.engine.vllm_engine")
+    module.VLLMEngine = boots  # type: ignore[attr-defined] # a module made here
+    monkeypatch.setitem(sys.modules, "rlm_runtime.engine.vllm_engine", module)
+    monkeypatch.setattr(Tokenizer, "from_folder", lambda _: layout.tokenizer)  # reading takes long
+
+    def make(engine: Any, **settings: Any) -> AsyncRLM:
+        boots.engine = engine
+        given = {"model": str(model_dir), "run": {"keep": False}, **settings}
+        return AsyncRLM(Config.model_validate(given))
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,8 @@ VERBS = {
     "bench-run-qa": apps.rlm_bench,
     "bench-run-needle": apps.rlm_bench,
     "bench-run-many_questions": apps.rlm_bench,
+    "bench-run-rows": apps.rlm_bench,
+    "bench-run-calls": apps.rlm_bench,
     "bench-ttft": apps.rlm_bench,
     "bench-report": apps.rlm_bench,
     "bench-explain": apps.rlm_bench,

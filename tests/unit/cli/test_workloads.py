@@ -84,6 +84,9 @@ def test_answers_that_were_had_before_an_interrupt_are_kept(
         ("needle", "--arms", "best"),
         ("needle", "--arms", "ranking", "--tokens", "1M"),
         ("qa", "--arms", "best"),
+        ("rows", "--rows", "0"),
+        ("rows", "--rows", "10001"),
+        ("calls", "--turns", "0"),
         ("qa", "--shared-prefix", "no such file"),
     ],
 )
@@ -109,6 +112,45 @@ def test_qa_answers_each_question_by_the_arms_that_were_named(bench: Bench, tmp_
     assert document["figures"]["computed_tokens_per_question_bm25"] == 0
     assert document["figures"]["accuracy"] is None  # the default arm's
     assert {case["arm"] for case in document["detail"]["qa"]["cases"]} == {"bm25"}
+
+
+def test_rows_shows_labels_counts_and_costs_of_every_arm(bench: Bench, tmp_path: Path) -> None:
+    ended = bench("rows", "--rows", "12", "--out", tmp_path)
+    assert ended.code == 0
+    for title in ("Right labels", "How many of each", "What it cost"):
+        assert title in ended.out
+    assert "rows-1, seed 0" in ended.err
+    figures = json.loads((tmp_path / "result.json").read_text())["figures"]
+    assert (figures["cases"], figures["calls_classify_each"]) == (12, 12)
+    # The scripted engine takes the first label.
+    assert figures["count_fire_classify_each"] == 12
+    assert figures["accuracy"] == figures["count_fire"] / 12
+
+
+def test_calls_says_how_many_agents_did_not_come_to_an_end(bench: Bench, tmp_path: Path) -> None:
+    wished = ("--turns", "7", "--seed", "3", "--json", "--out", tmp_path)
+    document = bench("calls", *wished).document
+    figures = document["figures"]
+    assert (figures["turns"], figures["legal_turns"], figures["finals"]) == (9, 0, 0)
+    assert figures["stop_errors_in_a_row"] == figures["agents"] == 3
+    assert 0 < figures["hit_rate_of_ceiling"] <= 1
+    assert "| agents that ended with FINAL | 0 of 3 " in (tmp_path / "result.md").read_text()
+
+
+def test_agents_that_ended_before_an_interrupt_are_kept(
+    bench: Bench, boots: Boots, tmp_path: Path
+) -> None:
+    def on_request(_: GenerateRequest) -> None:
+        if boots.engines[0].requests > 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    boots.on_request = on_request
+    ended = bench("calls", "--turns", "20", "--out", tmp_path)
+    assert ended.code == 130
+    detail = json.loads((tmp_path / "result.json").read_text())["detail"]["calls"]
+    assert 0 < len(detail["turns"]) < 20
+    assert f"Ended early: {len(detail['turns'])} of 20 turns" in ended.err
+    assert [case["stop_reason"] for case in detail["cases"]] == ["errors_in_a_row"]
 
 
 def test_a_workload_has_to_be_named(bench: Bench) -> None:
