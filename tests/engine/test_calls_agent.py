@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from pydoc_data.topics import topics
 
+import anyio
 import pytest
 
 from rlm_runtime.api import Internals
@@ -15,6 +17,7 @@ from rlm_runtime.profiler import RunLog
 from rlm_runtime.scaffold.agent import AgentResult, run_agent
 from rlm_runtime.scaffold.agent_context import AgentContext
 from rlm_runtime.scaffold.calls import CallsAgent
+from rlm_runtime.scaffold.calls.actions import SIGNATURES
 from rlm_runtime.scaffold.corpus import Corpus
 from rlm_runtime.scaffold.likelihood import ScoreMemo
 from rlm_runtime.scaffold.rendering import render
@@ -44,8 +47,15 @@ AGENTS = {
     "max_errors_in_a_row": 99,
 }
 
+TASKS = (
+    "What does the report say about the finally clause?",
+    "Write a note on the report and return it.",
+    "Which titles are there?",
+    "Ask what the report is about.",
+)
+FREE_TURNS = 200
+
 Given = Mapping[str, list[str]]
-Run = Callable[..., RunLog]
 
 
 class Stage:
@@ -75,6 +85,9 @@ class Stage:
             )
         )
         self.recorder.emit(CacheReset(at_s=self.recorder.now()))
+        self.scheduler = Scheduler(
+            parts.engine, self.recorder, shared_tokens=len(shared), max_queued_calls=100
+        )
 
     def tree(self, given: Given, limits: Limits, temperature: float = 0.0) -> Tree:
         def script(agent_id: AgentId, turn: int) -> tuple[int, ...] | None:
@@ -82,12 +95,7 @@ class Stage:
             return self.layout.tokenizer.encode(turns[turn - 1]) if turn <= len(turns) else None
 
         return Tree(
-            scheduler=Scheduler(
-                self.parts.engine,
-                self.recorder,
-                shared_tokens=len(self.layout.shared_ids),
-                max_queued_calls=100,
-            ),
+            scheduler=self.scheduler,
             layout=self.layout,
             job=Job(limits),
             recorder=self.recorder,
@@ -202,18 +210,22 @@ async def test_whatever_the_model_chooses_is_a_call_it_can_make(
     stage.store.put_value("rows", [{"title": "one"}, {"title": "two"}])
     stage.store.put_text("größe", "Tokens < 100 | x")
     ends: list[StopReason] = []
-    tasks = (
-        "What does the report say about the finally clause?",
-        "Write a note on the report and return it.",
-        "Which titles are there?",
-        "Ask what the report is about.",
-    )
-    for number, task in enumerate(tasks):
-        tree = stage.tree({}, Limits(max_turns=6, max_depth=0), temperature=number % 2 * 1.0)
-        ends.append((await stage.run(tree, task, f"a{number + 1}")).outcome.stop_reason)
-    ended = [event for event in stage.log().events if isinstance(event, TurnFinished)]
+
+    async def one(task: str, name: str, temperature: float) -> None:
+        tree = stage.tree({}, Limits(max_turns=10, max_depth=0), temperature)
+        ends.append((await stage.run(tree, task, name)).outcome.stop_reason)
+
+    def ended() -> list[TurnFinished]:
+        return [event for event in stage.log().events if isinstance(event, TurnFinished)]
+
+    while len(ended()) < FREE_TURNS:
+        async with anyio.create_task_group() as group:
+            for number, task in enumerate(TASKS * 2, len(ends)):
+                group.start_soon(one, task, f"a{number}", number % 4 * 0.5)
+    codes = Counter(event.error_code for event in ended())
+    functions = Counter(event.function for event in ended())
     with capsys.disabled():
-        print(f" {len(ended)} turns, {ends.count(StopReason.FINAL)} of {len(ends)} reach FINAL ")
-    assert len(ended) >= 4
-    assert {event.error_code for event in ended}.isdisjoint({"bad_call"})
-    assert all(event.function for event in ended)
+        print(f"\n{len(ended())} turns, {ends.count(StopReason.FINAL)} of {len(ends)} reach FINAL")
+        print(f"{dict(functions)}, errors: {dict(codes)}")
+    assert "bad_call" not in codes
+    assert functions.keys() <= SIGNATURES.keys()

@@ -37,7 +37,7 @@ from rlm_runtime.scaffold.typed_answer import AnswerType
 from rlm_runtime.scheduler import Call, CallResult
 from rlm_runtime.store.paths import parse_path
 from rlm_runtime.tracing import TurnFinished
-from rlm_runtime.types import Ref, StopReason, ValueKind
+from rlm_runtime.types import Ref, StopReason
 
 MAX_GRAMMAR_NAMES = 1_000
 """Names a turn can call, of those that were shown: 1,000 cost a grammar 0.1 s."""
@@ -186,29 +186,24 @@ class _Run:
         return await tree.scheduler.run(tree.job, call)
 
     def _grammar(self) -> str:
-        settings = self._seat.tree.config.agents
-        return call_grammar(
-            self._functions_now(),
-            self._names_now(),
-            max_string_characters=settings.max_string_characters,
-        )
-
-    def _functions_now(self) -> frozenset[str]:
+        """What can be called now. A name can be once it was shown, or while one page holds all."""
+        available = self._context.list_available()
+        known = [name for name in self._seen if name in available][-MAX_GRAMMAR_NAMES:]
+        names = list(available) if len(available) <= self._page_size else known
         limits = self._seat.tree.job.limits
         missing = set()
+        if len(known) == len(available):
+            missing.add("LIST_CONTEXT")  # it would show nothing new
         if self._seat.depth >= limits.max_depth:
             missing.add("agent")
         if not limits.has_budget:
             missing.add("BUDGET")
-        return GRAMMAR_FUNCTIONS - missing
-
-    def _names_now(self) -> dict[str, ValueKind]:
-        """All names, while a page holds them; else those that the agent has been shown."""
-        available = self._context.list_available()
-        names = list(available)
-        if len(names) > self._page_size:
-            names = [name for name in self._seen if name in available][-MAX_GRAMMAR_NAMES:]
-        return {name: available[name].kind for name in names}
+        return call_grammar(
+            GRAMMAR_FUNCTIONS - missing,
+            {name: available[name].kind for name in names},
+            pages=-(-len(available) // self._page_size),
+            max_string_characters=self._seat.tree.config.agents.max_string_characters,
+        )
 
     async def _act(self, result: CallResult) -> _Step:
         """Do what was generated, tell the agent, and record the turn."""

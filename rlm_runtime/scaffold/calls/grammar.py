@@ -6,7 +6,7 @@ value says, and every part of it is bounded, so that a model that repeats itself
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from rlm_runtime.types import ValueKind
 
@@ -16,6 +16,9 @@ CHARACTERS_A_WORD = 6
 MAX_WORD_CHARACTERS = 24
 """Texts are bounded by their words: a count of characters costs xgrammar 0.2.8 seconds to compile
 (4 s for 200 of them, against 0.1 s for 33 words of 24) or as long for every token."""
+
+MAX_PAGES = 1_000
+"""Of names. The parser has no such bound, and neither has `LIST_CONTEXT`."""
 
 MAX_QUESTIONS = 4
 MAX_NAMES = 8
@@ -29,7 +32,7 @@ _WORD = r'[^ "\\<\x00-\x1f\x7f]'
 _CALLS = {
     "READ": '"READ(" path ")"',
     "WRITE": '"WRITE(" (name | new_name) ", " result ")"',
-    "LIST_CONTEXT": '"LIST_CONTEXT(" ([1-9] [0-9]{0,4})? ")"',
+    "LIST_CONTEXT": '"LIST_CONTEXT(" page? ")"',
     "QUERY": '"QUERY(" path ", " text ")"',
     "llm_map": f'"llm_map(" path ", [" text (", " text){{0,{MAX_QUESTIONS - 1}}} "])"',
     "agent": f'"agent(" text ", context=[" name (", " name){{0,{MAX_NAMES - 1}}} "]" '
@@ -48,6 +51,7 @@ def call_grammar(
     functions: Collection[str],
     names: Mapping[str, ValueKind],
     *,
+    pages: int,
     max_string_characters: int,
 ) -> str:
     """The grammar of one call, in xgrammar's EBNF; the same for equal arguments.
@@ -56,6 +60,7 @@ def call_grammar(
         functions: Which can be called; of `GRAMMAR_FUNCTIONS`.
         names: The values that can be named. Texts and bytes have slices only, others any step.
             None leaves out what needs a value. 1,000 cost a tenth of a second.
+        pages: Of names; LIST_CONTEXT can show each.
         max_string_characters: About the longest text in a call: as many words of English.
     """
     calls = _CALLS if names else {**_CALLS, **_WITHOUT_NAMES}
@@ -65,6 +70,7 @@ def call_grammar(
         f"root ::= {' | '.join(calls[function] for function in offered)}",
         f"result ::= {'path | ' if names else ''}text | number",
         *_paths(names),
+        f"page ::= {_any_of(map(str, range(1, min(pages, MAX_PAGES) + 1)))}",
         "new_name ::= [a-z] [a-z0-9_]{0,23}",
         f'text ::= "\\"" word (" " word){{0,{words - 1}}} "\\""',
         f'word ::= {_WORD}{{1,{MAX_WORD_CHARACTERS}}} | "<" "="?',
@@ -94,6 +100,6 @@ def _paths(names: Mapping[str, ValueKind]) -> list[str]:
     return rules
 
 
-def _any_of(names: list[str]) -> str:
-    # Names are identifiers: nothing in them needs an escape.
-    return " | ".join(f'"{name}"' for name in names)
+def _any_of(words: Iterable[str]) -> str:
+    # Names and numbers: nothing in them needs an escape.
+    return " | ".join(f'"{word}"' for word in words)

@@ -150,6 +150,7 @@ async def test_a_model_under_a_grammar_is_offered_what_exists_at_that_moment(
     assert '"note"' in second
     assert '"agent("' not in first
     assert '"BUDGET()"' not in first
+    assert '"LIST_CONTEXT("' not in second, "all names were shown"
 
 
 async def test_without_grammars_what_the_model_says_is_parsed(stage: Stage) -> None:
@@ -570,6 +571,9 @@ async def test_ten_thousand_names_keep_prompts_and_grammars_bounded(stage: Stage
     assert '"doc_09999"' not in first.grammar
     assert '"doc_09999"' in second.grammar
     assert first.grammar.count('"doc_') == 41
+    assert '"LIST_CONTEXT("' in first.grammar
+    assert '"250"' in first.grammar
+    assert '"251"' not in first.grammar
     assert '"doc_07777"' in third.grammar
     assert third.grammar.count('"doc_') == 82
     assert stage.observations()[1] == "See doc_07777."

@@ -39,7 +39,7 @@ NAMES: dict[str, ValueKind] = {
     "If": "mp",
 }
 TEXTS = ("report", "raw")
-GRAMMAR = call_grammar(GRAMMAR_FUNCTIONS, NAMES, max_string_characters=200)
+GRAMMAR = call_grammar(GRAMMAR_FUNCTIONS, NAMES, pages=120, max_string_characters=200)
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|\{\d+,\d+\}|\w+|[|()?]')
 
@@ -118,7 +118,7 @@ def _calls(draw: st.DrawFn) -> Written:
         name, value = draw(_new_names), draw(_results)
         return Written(f"WRITE({name}, {value.text})", Write(name, value.means))
     if function == "LIST_CONTEXT":
-        page = draw(st.none() | st.integers(1, 99_999))
+        page = draw(st.none() | st.integers(1, 120))
         return Written(f"LIST_CONTEXT({page or ''})", ListContext(page or 1))
     if function == "QUERY":
         path, question = draw(_paths()), draw(_words(33))
@@ -193,6 +193,8 @@ def test_whatever_the_grammar_has_is_a_call_of_names_that_exist(text: str) -> No
         'QUERY(report, "' + "w" * 25 + '")',
         'agent("task")',
         "DELETE(report)",
+        "LIST_CONTEXT(0)",
+        "LIST_CONTEXT(121)",
         " READ(report)",
     ],
 )
@@ -201,7 +203,7 @@ def test_the_grammar_has_nothing_else(text: str) -> None:
 
 
 def test_without_values_only_what_needs_none_is_offered() -> None:
-    pattern = regex_of(call_grammar(GRAMMAR_FUNCTIONS, {}, max_string_characters=200))
+    pattern = regex_of(call_grammar(GRAMMAR_FUNCTIONS, {}, pages=1, max_string_characters=200))
     for text in ('WRITE(note, "x")', 'agent("task")', 'FINAL("x")', "LIST_CONTEXT()", "BUDGET()"):
         assert pattern.fullmatch(text)
         parse_call(text)
@@ -210,7 +212,7 @@ def test_without_values_only_what_needs_none_is_offered() -> None:
 
 
 def test_only_functions_that_are_offered_can_be_called() -> None:
-    pattern = regex_of(call_grammar(["READ", "FINAL"], NAMES, max_string_characters=16))
+    pattern = regex_of(call_grammar(["READ", "FINAL"], NAMES, pages=1, max_string_characters=16))
     assert pattern.fullmatch("FINAL(rows[3])")
     assert not pattern.fullmatch("BUDGET()")
     assert pattern.fullmatch('FINAL("two words")')
@@ -220,4 +222,4 @@ def test_only_functions_that_are_offered_can_be_called() -> None:
 def test_equal_arguments_make_equal_grammars() -> None:
     backwards = dict(reversed(NAMES.items()))
     functions = sorted(GRAMMAR_FUNCTIONS, reverse=True)
-    assert call_grammar(functions, backwards, max_string_characters=200) == GRAMMAR
+    assert call_grammar(functions, backwards, pages=120, max_string_characters=200) == GRAMMAR
