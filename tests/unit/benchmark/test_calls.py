@@ -160,14 +160,15 @@ async def test_turns_of_sub_agents_count_and_their_agents_are_told_apart(
     session_on: SessionOn, fake_engine: FakeEngine, layout: Layout
 ) -> None:
     def give_away(_: CallTask, said: str) -> str:
-        if "Do my work" in said.split("agent(", 1)[0]:
+        if "Do a part" in said.split("agent(", 1)[0]:
             return 'FINAL("7")'
-        return 'FINAL("")' if "agent(" in said else 'agent("Do my work.")'
+        begun = said.count("agent(")
+        return 'FINAL("")' if begun == 2 else f'agent("Do a part of it, number {begun}.")'
 
-    result = await measured(session_on, fake_engine, layout, give_away, turns=6)
+    result = await measured(session_on, fake_engine, layout, give_away, turns=10)
     figures = result.figures()
-    assert (figures["agents"], figures["sub_agents"], figures["turns"]) == (2, 2, 6)
-    assert figures["stop_final"] == 4
+    assert (figures["agents"], figures["sub_agents"], figures["turns"]) == (2, 4, 10)
+    assert figures["stop_final"] == 6
     assert figures["depth_max"] == 1
 
 
@@ -178,17 +179,25 @@ async def test_an_engine_that_dies_ends_it_and_what_was_told_stays(
     told: list[CallsResult] = []
 
     def on_request(_: GenerateRequest) -> None:
-        if len(fake_engine.seen) > 6:
+        if len(fake_engine.seen) == 10:
             raise EngineDead("It was killed.")
 
     fake_engine.on_request = on_request
     with pytest.raises(EngineDead, match="killed"):
         await measured(
-            session_on, fake_engine, layout, solve, on_turn=lambda so_far, *_: told.append(so_far)
+            session_on,
+            fake_engine,
+            layout,
+            solve,
+            turns=40,
+            settings={"limits": {"max_turns": 10}},
+            on_turn=lambda so_far, *_: told.append(so_far),
         )
-    assert len(told[-1].turns) == 6
-    assert len(told[-1].cases) == 3
-    assert "Ended early: 6 of 12 turns" in " ".join(told[-1].notes())
+    made = len(told[-1].turns)
+    assert 4 < made < 10
+    assert len(fake_engine.seen) < 14, "the agents beside it are ended too"
+    assert told[-1].cases
+    assert f"Ended early: {made} of 40 turns" in " ".join(told[-1].notes())
 
 
 @pytest.mark.anyio
