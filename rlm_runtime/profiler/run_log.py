@@ -5,8 +5,10 @@ A run that died is a run: what its log has is used, and what is missing is said 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from rlm_runtime.errors import TraceError
 from rlm_runtime.profiler.causes import CallCauses, Cause, attribute
@@ -25,6 +27,48 @@ SEGMENTS_HELD = 512
 """Parts of prompts whose ids stay in memory: what calls share is read once."""
 
 
+class Recorded(NamedTuple):
+    """A run as its log has it.
+
+    Attributes:
+        directory: The run directory.
+        events: All events that this version knows, in the log's order.
+        notes: What is missing or odd, in whole sentences.
+    """
+
+    directory: Path
+    events: tuple[AnyEvent, ...]
+    notes: tuple[str, ...]
+
+
+def read_run(path: Path) -> Recorded:
+    """Read the log of a run, line by line.
+
+    Args:
+        path: The run directory, or its `events.jsonl`.
+
+    Raises:
+        TraceError: There is no log, it is none, it was written by a version that this one can't
+            read, or a line in its middle is damaged.
+    """
+    reader = read_events(path)
+    events = tuple(reader)
+    notes = []
+    if not events:
+        notes.append("The log is empty: the run died at once.")
+    elif not isinstance(events[-1], RunFinished):
+        notes.append("The run did not end in order: the engine's own counters are not known.")
+    if reader.is_torn:
+        notes.append("The last line of the log was written half and is left out.")
+    if (count := reader.unknown_events) == 1:
+        notes.append("1 event is of a kind that this version does not know; it is left out.")
+    elif count:
+        notes.append(
+            f"{count:,} events are of kinds that this version does not know; they are left out."
+        )
+    return Recorded(path if path.is_dir() else path.parent, events, tuple(notes))
+
+
 class RunLog:
     """What a report needs of a run; make one with `load`.
 
@@ -34,10 +78,10 @@ class RunLog:
         has_blobs: The ids of all prompts were kept; false as well once one was found damaged.
     """
 
-    def __init__(self, directory: Path, events: tuple[AnyEvent, ...], notes: list[str]) -> None:
+    def __init__(self, directory: Path, events: tuple[AnyEvent, ...], notes: Iterable[str]) -> None:
         self.directory = directory
         self.events = events
-        self._notes = notes
+        self._notes = list(notes)
         self._blobs = Blobs(directory)
         self._is_damaged = False
         self._segment = lru_cache(SEGMENTS_HELD)(self._read_ids)
@@ -54,23 +98,7 @@ class RunLog:
             TraceError: There is no log, it is none, it was written by a version that this one
                 can't read, or a line in its middle is damaged.
         """
-        directory = path if path.is_dir() else path.parent
-        reader = read_events(path)
-        events = tuple(reader)
-        notes = []
-        if not events:
-            notes.append("The log is empty: the run died at once.")
-        elif not isinstance(events[-1], RunFinished):
-            notes.append("The run did not end in order: the engine's own counters are not known.")
-        if reader.is_torn:
-            notes.append("The last line of the log was written half and is left out.")
-        if (count := reader.unknown_events) == 1:
-            notes.append("1 event is of a kind that this version does not know; it is left out.")
-        elif count:
-            notes.append(
-                f"{count:,} events are of kinds that this version does not know; they are left out."
-            )
-        return cls(directory, events, notes)
+        return cls(*read_run(path))
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -1,0 +1,365 @@
+"""Who read and who wrote which value: where a value comes from, and what would change with it.
+
+A run's events are made into moments. An agent's moments are a chain, since it may use whatever it
+met before; a value stands between the moment of its writing and those of its readings. So what a
+value depends on lies before it, what changes with it lies behind it, and one is the other's mirror.
+
+Two ways lead from one to the next. `read`: a reading that was recorded, or a fork, which begins
+with all that its parent had seen. `told`: words that agents gave each other, the task of a
+sub-agent and what its parent hears at its end. They may carry some of what their author knew.
+
+Not seen are the beginnings of values that agents are shown beside the names, and whatever the user
+knew: what the user stored depends on nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+from rlm_runtime.errors import ContextError, UnknownName
+from rlm_runtime.store import closest
+from rlm_runtime.tracing import AgentFinished, AgentStarted, AnyEvent, ValueRead, ValueStored
+
+USER = "user"
+"""Who reads and writes outside all agents; not an agent."""
+
+Via = Literal["read", "told"]
+"""How one thing came to bear on another."""
+
+Span = tuple[int, int]
+"""Bytes `start <= i < end` of a value."""
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+class ValueId(NamedTuple):
+    """A name at a version, from 1: what never changes."""
+
+    name: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueNode:
+    """A value. What a log that lacks its storing does not tell is `None`.
+
+    Attributes:
+        kind: `types.ValueKind`.
+        size_bytes: Of the stored bytes.
+        tokens: Of its text.
+        is_estimated: `tokens` is, from a sample.
+        digest: Equal for equal contents.
+        writer: An agent, or `USER`.
+    """
+
+    kind: str | None = None
+    size_bytes: int | None = None
+    tokens: int | None = None
+    is_estimated: bool = False
+    digest: str | None = None
+    writer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentNode:
+    """An agent. What a log that lacks its beginning or end does not tell is `None`.
+
+    Attributes:
+        kind: Who decided its steps (`types.AgentKind`).
+        parent_id: Who started it; `None` is the user.
+        depth: 0 for a root.
+        start: `fresh`, or a `fork`.
+        names: The values it was given; `None` is all.
+        task_blob: Digest of its task.
+        stop_reason: Why it ended; `None`: it did not.
+        result: The value that is its result.
+    """
+
+    kind: str | None = None
+    parent_id: str | None = None
+    depth: int | None = None
+    start: str | None = None
+    names: tuple[str, ...] | None = None
+    task_blob: str | None = None
+    stop_reason: str | None = None
+    result: ValueId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one reader has read of one value.
+
+    Attributes:
+        reader: An agent, or `USER`.
+        value: The value.
+        reads: How often.
+        tokens: That entered prompts; 0: it was only looked at in Python.
+        spans: The parts that were read, in order, none touching the next.
+    """
+
+    reader: str
+    value: ValueId
+    reads: int
+    tokens: int
+    spans: tuple[Span, ...]
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the value that were read at least once."""
+        return sum(end - start for start, end in self.spans)
+
+
+class Reached(NamedTuple):
+    """What bears on a value, or what it bears on; in the log's order.
+
+    Attributes:
+        values: Without the value itself.
+        agents: Whoever did something on the way.
+    """
+
+    values: Mapping[ValueId, Via]
+    agents: Mapping[str, Via]
+
+
+class Provenance:
+    """The graph of a run's agents and values. Memory grows with the log: some 500 bytes an event.
+
+    Attributes:
+        agents: By id, in the order in which they first did something.
+        values: Likewise, by name and version.
+    """
+
+    def __init__(self, events: Iterable[AnyEvent]) -> None:
+        self.agents: dict[str, AgentNode] = {}
+        self.values: dict[ValueId, ValueNode] = {}
+        self._read: list[ValueRead] = []
+        self._versions: dict[str, set[int]] = {}
+        self._flow = _Flow()
+        for event in events:
+            self._add(event)
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """All that was read, by reader and value, in the order of the first time."""
+        return _summed(self._read)
+
+    def label(self, value: ValueId) -> str:
+        """Its name; with `@` and the version where the name has several."""
+        has_one = len(self._versions[value.name]) == 1
+        return value.name if has_one else f"{value.name}@{value.version}"
+
+    def find(self, text: str) -> ValueId:
+        """The value that is meant by a name, the newest, or by `NAME@VERSION`.
+
+        Raises:
+            UnknownName: There is no such name; the nearest ones are named.
+            ContextError: It has no such version.
+        """
+        if text in self._versions:
+            return ValueId(text, max(self._versions[text]))
+        name, _, number = text.rpartition("@")
+        if name not in self._versions or not _NUMBER.fullmatch(number):
+            raise UnknownName(text, closest(text, self._versions))
+        value = ValueId(name, int(number))
+        if value not in self.values:
+            known = ", ".join(map(str, sorted(self._versions[name])))
+            raise ContextError(f"{name!r} has no version {number}.", f"It has {known}.")
+        return value
+
+    def readers(self, value: ValueId) -> tuple[Reading, ...]:
+        """Who read it, and what of it."""
+        return _summed(read for read in self._read if _id(read) == value)
+
+    def sources(self, value: ValueId) -> tuple[Reading, ...]:
+        """What its writer had read when it wrote it; of a fork, what its parents had before too."""
+        flow = self._flow
+        moments = flow.moments_before(flow.values[value])
+        return _summed(flow.reads[moment] for moment in sorted(moments & flow.reads.keys()))
+
+    def depends_on(self, value: ValueId) -> Reached:
+        """All that it may come from, over any number of agents and values."""
+        return self._reached(value, self._flow.sources)
+
+    def changes_with(self, value: ValueId) -> Reached:
+        """All that may become another if it does: values, and agents with what they say."""
+        return self._reached(value, self._flow.sinks)
+
+    def _add(self, event: AnyEvent) -> None:
+        match event:
+            case AgentStarted():
+                self._add_start(event)
+            case AgentFinished():
+                self._add_end(event)
+            case ValueStored():
+                self._add_stored(event)
+            case ValueRead():
+                self._add_read(event)
+            case _:
+                return
+
+    def _add_start(self, event: AgentStarted) -> None:
+        asked = None if event.parent_id is None else self._moment(event.parent_id)
+        self.agents[event.agent_id] = replace(
+            self.agents.get(event.agent_id, AgentNode()),
+            kind=event.kind,
+            parent_id=event.parent_id,
+            depth=event.depth,
+            start=event.start,
+            names=event.names,
+            task_blob=event.task_blob,
+        )
+        begun = self._moment(event.agent_id)
+        if asked is not None:
+            self._flow.link(asked, begun, "read" if event.start == "fork" else "told")
+
+    def _add_end(self, event: AgentFinished) -> None:
+        ended = self._moment(event.agent_id)
+        agent, result = self.agents[event.agent_id], None
+        if event.result_name is not None:
+            result = ValueId(event.result_name, event.result_version or 1)
+            self._flow.link(self._value(result), ended, "read")
+        self.agents[event.agent_id] = replace(agent, stop_reason=event.stop_reason, result=result)
+        if agent.parent_id is not None:
+            self._flow.link(ended, self._moment(agent.parent_id), "told")
+
+    def _add_stored(self, event: ValueStored) -> None:
+        value = _id(event)
+        node = self._value(value)
+        self.values[value] = ValueNode(
+            kind=event.kind,
+            size_bytes=event.size_bytes,
+            tokens=event.tokens,
+            is_estimated=event.is_estimated,
+            digest=event.digest,
+            writer=event.writer,
+        )
+        if event.writer != USER:
+            self._flow.link(self._moment(event.writer), node, "read")
+
+    def _add_read(self, event: ValueRead) -> None:
+        self._read.append(event)
+        node = self._value(_id(event))
+        if event.reader != USER:
+            moment = self._moment(event.reader)
+            self._flow.link(node, moment, "read")
+            self._flow.reads[moment] = event
+
+    def _moment(self, agent_id: str) -> int:
+        self.agents.setdefault(agent_id, AgentNode())
+        return self._flow.moment(agent_id)
+
+    def _value(self, value: ValueId) -> int:
+        self.values.setdefault(value, ValueNode())
+        self._versions.setdefault(value.name, set()).add(value.version)
+        return self._flow.value(value)
+
+    def _reached(self, value: ValueId, links: list[list[_Link]]) -> Reached:
+        start = self._flow.values[value]
+        by_reading = _reach(start, links, told=False)
+        values: dict[ValueId, Via] = {}
+        agents: dict[str, Via] = {}
+        for node in sorted(_reach(start, links, told=True)):
+            via: Via = "read" if node in by_reading else "told"
+            subject = self._flow.subjects[node]
+            if isinstance(subject, ValueId):
+                values[subject] = via
+            elif via == "read" or subject not in agents:
+                agents[subject] = via
+        values.pop(value, None)
+        return Reached(values, agents)
+
+
+_Link = tuple[int, Via]
+
+
+@dataclass(slots=True)
+class _Flow:
+    """Moments and values as numbers, in the order in which they came up, and what leads where."""
+
+    subjects: list[ValueId | str] = field(default_factory=list)
+    sources: list[list[_Link]] = field(default_factory=list)
+    sinks: list[list[_Link]] = field(default_factory=list)
+    values: dict[ValueId, int] = field(default_factory=dict)
+    reads: dict[int, ValueRead] = field(default_factory=dict)
+    _last: dict[str, int] = field(default_factory=dict)
+
+    def moment(self, agent_id: str) -> int:
+        """The agent's next one; it knows all that it knew before."""
+        moment = self._new(agent_id)
+        before = self._last.get(agent_id)
+        if before is not None:
+            self.link(before, moment, "read")
+        self._last[agent_id] = moment
+        return moment
+
+    def value(self, value: ValueId) -> int:
+        if value not in self.values:
+            self.values[value] = self._new(value)
+        return self.values[value]
+
+    def link(self, source: int, sink: int, via: Via) -> None:
+        self.sources[sink].append((source, via))
+        self.sinks[source].append((sink, via))
+
+    def moments_before(self, node: int) -> set[int]:
+        """Those that lead to it through no other value, and by no words."""
+        found: set[int] = set()
+        waiting = [node]
+        while waiting:
+            for source, via in self.sources[waiting.pop()]:
+                is_moment = isinstance(self.subjects[source], str)
+                if is_moment and via == "read" and source not in found:
+                    found.add(source)
+                    waiting.append(source)
+        return found
+
+    def _new(self, subject: ValueId | str) -> int:
+        self.subjects.append(subject)
+        self.sources.append([])
+        self.sinks.append([])
+        return len(self.subjects) - 1
+
+
+def _reach(start: int, links: list[list[_Link]], *, told: bool) -> set[int]:
+    """The nodes that links lead to from one."""
+    found: set[int] = set()
+    waiting = [start]
+    while waiting:
+        for node, via in links[waiting.pop()]:
+            if node not in found and (told or via == "read"):
+                found.add(node)
+                waiting.append(node)
+    return found
+
+
+def _id(event: ValueRead | ValueStored) -> ValueId:
+    return ValueId(event.name, event.version)
+
+
+def _summed(reads: Iterable[ValueRead]) -> tuple[Reading, ...]:
+    grouped: dict[tuple[str, ValueId], list[ValueRead]] = {}
+    for read in reads:
+        grouped.setdefault((read.reader, _id(read)), []).append(read)
+    return tuple(
+        Reading(
+            reader,
+            value,
+            len(some),
+            sum(read.tokens for read in some),
+            _merged((read.start_byte, read.end_byte) for read in some),
+        )
+        for (reader, value), some in grouped.items()
+    )
+
+
+def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)
