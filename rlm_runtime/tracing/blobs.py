@@ -21,6 +21,7 @@ DIGEST_BYTES = 16
 
 _DIGEST = re.compile(f"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 _ID_BYTES = 4
+_SCORE_BYTES = 8
 _ID_TYPECODE = next(code for code in "IL" if array(code).itemsize == _ID_BYTES)
 
 
@@ -91,6 +92,28 @@ def ids_from_blob(data: bytes) -> tuple[int, ...]:
     if len(data) % _ID_BYTES:
         raise TraceError(f"A blob of {len(data):,} bytes can't be token ids of {_ID_BYTES} bytes.")
     packed = array(_ID_TYPECODE, data)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return tuple(packed)
+
+
+def scores_to_blob(scores: Iterable[float]) -> bytes:
+    """Log-probabilities as little-endian doubles, the form they have in blobs: nothing is lost."""
+    packed = array("d", scores)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def scores_from_blob(data: bytes) -> tuple[float, ...]:
+    """The log-probabilities of a blob that `scores_to_blob` made.
+
+    Raises:
+        TraceError: The length is not a multiple of eight bytes.
+    """
+    if len(data) % _SCORE_BYTES:
+        raise TraceError(f"A blob of {len(data):,} bytes can't be scores of {_SCORE_BYTES} bytes.")
+    packed = array("d", data)
     if sys.byteorder == "big":
         packed.byteswap()
     return tuple(packed)

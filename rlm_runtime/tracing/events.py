@@ -33,7 +33,8 @@ class RunStarted(Event, frozen=True, kw_only=True, tag="run_started"):
     package_version: str
     python: str
     machine: str  # "AMD EPYC, 2 cores, 24 GiB, Linux 6.1"
-    config_digest: str
+    config_digest: str  # where blobs are kept, also the name of the configuration's
+    resumes: str | None = None  # URI of the run directory whose finished calls this run takes
 
 
 class EngineStarted(Event, frozen=True, kw_only=True, tag="engine_started"):
@@ -49,6 +50,7 @@ class EngineStarted(Event, frozen=True, kw_only=True, tag="engine_started"):
     shared_prefix_digest: str
     shared_prefix_tokens: int
     boot_s: float
+    model_digest: str | None = None  # of the model's files (`engine/model_identity.py`)
 
 
 class CacheReset(Event, frozen=True, kw_only=True, tag="cache_reset"):
@@ -111,6 +113,9 @@ class CallFinished(Event, frozen=True, kw_only=True, tag="call_finished"):
     `blocks` are the digests (`blocks.py`, hex, joined without separator) of the whole blocks of
     prompt + generated ids but the last; the first `prompt_tokens // block_size` are the prompt's.
     A scored request that ran twice has `runs` = 2 and the sums of both.
+
+    `identity` is a digest of the prompt's ids and of all that says what may come of them: calls
+    with equal ones ask the same. `scores_blob` and `choice` are what came of a call beside ids.
     """
 
     request_id: str
@@ -131,6 +136,10 @@ class CallFinished(Event, frozen=True, kw_only=True, tag="call_finished"):
     temperature: float
     shared_by: int  # identical calls that were answered by this one, itself included
     is_forced: bool = False  # the ids generated were given: a recorded script
+    identity: str | None = None
+    score: tuple[int, int] | None = None  # the prompt positions whose log-probabilities were asked
+    scores_blob: str | None = None  # these, as doubles
+    choice: int | None = None  # which of the call's choices was generated, by its place
     prompt_tokens: int | None
     cached_tokens: int | None
     computed_tokens: int | None
@@ -144,6 +153,20 @@ class CallFinished(Event, frozen=True, kw_only=True, tag="call_finished"):
     scheduled_at_s: float | None  # engine clock
     finished_at_s: float | None  # engine clock
     finish_reason: str | None
+
+
+class CallTaken(Event, frozen=True, kw_only=True, tag="call_taken"):
+    """A call that was not sent: a run that this one resumes had finished it.
+
+    `call` is its event in that run's log, with that run's names and times. Its blobs are kept here
+    too. The tokens in it were computed there, not here: they count for the task's limits, and for
+    no figure of this run.
+    """
+
+    request_id: str  # what this run calls it
+    agent_id: str
+    taken_from: str  # the id of the run that sent it
+    call: CallFinished
 
 
 class TurnFinished(Event, frozen=True, kw_only=True, tag="turn_finished"):
@@ -204,6 +227,7 @@ AnyEvent = (
     | AgentStarted
     | ValueRead
     | CallFinished
+    | CallTaken
     | TurnFinished
     | Compaction
     | AgentFinished

@@ -36,12 +36,13 @@ def machine() -> str:
     )
 
 
-def run_started(run_id: RunId, config_digest: str) -> RunStarted:
+def run_started(run_id: RunId, config_digest: str, resumes: Path | None = None) -> RunStarted:
     """The first event of a log.
 
     Args:
         run_id: The recorder's.
         config_digest: Of the configuration the run uses.
+        resumes: The directory of the run that this one goes on with.
     """
     try:
         package_version = version("rlm-vllm")
@@ -56,6 +57,7 @@ def run_started(run_id: RunId, config_digest: str) -> RunStarted:
         python=platform.python_version(),
         machine=machine(),
         config_digest=config_digest,
+        resumes=None if resumes is None else resumes.absolute().as_uri(),
     )
 
 

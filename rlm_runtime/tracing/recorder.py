@@ -5,7 +5,8 @@
         blobs/DIGEST      written whole, then renamed into place, before the event that names it
 
 What a call returned from has been handed to the operating system: it survives the death of this
-process by any signal, though not the machine's loss of power (nothing is synced).
+process by any signal, though not the machine's loss of power (nothing is synced). The log is locked
+while it is open: `is_open` tells a run that goes on from one that died.
 
 Any thread may use a recorder: events are written, and listeners called, one after another. A
 process that is forked while it is open must leave it alone; programs that are started do not
@@ -14,7 +15,9 @@ inherit its files.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import fcntl
 import os
 import re
 import secrets
@@ -59,6 +62,29 @@ def new_run_directory(base: Path) -> Path:
     directory = base / new_run_id()
     _make_directory(directory)
     return directory
+
+
+def is_open(directory: Path) -> bool:
+    """Whether a run is being written at this moment, by any process of this machine.
+
+    Raises:
+        TraceError: There is no log.
+    """
+    try:
+        log = os.open(directory / EVENTS, os.O_RDONLY)
+    except OSError as err:
+        raise TraceError(
+            f"Can't read the event log of {directory}: {err.strerror}.", "Name a run directory."
+        ) from err
+    try:
+        fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # a file system without locks: nobody can know
+    finally:
+        os.close(log)
+    return False
 
 
 class Recorder:
@@ -204,6 +230,8 @@ class _Files:
                     f"least {LEAST_FREE_BYTES // 2**20} MiB.",
                     _ELSEWHERE,
                 )
+            with contextlib.suppress(OSError):  # a file system without locks: the run goes on
+                fcntl.flock(self._events, fcntl.LOCK_EX | fcntl.LOCK_NB)
             (directory / BLOBS).mkdir(mode=0o700, exist_ok=True)
             # Blobs are made relative to this descriptor: a run whose directory is renamed goes on.
             self._blobs = os.open(directory / BLOBS, os.O_RDONLY | os.O_DIRECTORY)
