@@ -1,8 +1,7 @@
 """Who read and who wrote which value: where a value comes from, and what would change with it.
 
-A run's events are made into moments. An agent's moments are a chain, since it may use whatever it
-met before; a value stands between the moment of its writing and those of its readings. So what a
-value depends on lies before it, what changes with it lies behind it, and one is the other's mirror.
+A run's events are made into moments, which lead from one to the next (`provenance_flow.py`). What a
+value depends on lies before it, what changes with it lies behind it: one is the other's mirror.
 
 Two ways lead from one to the next. `read`: a reading that was recorded, or a fork, which begins
 with all that its parent had seen. `told`: words that agents gave each other, the task of a
@@ -16,30 +15,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from rlm_runtime.errors import ContextError, UnknownName
+from rlm_runtime.profiler.provenance_flow import Flow, Links, ValueId, Via, reach
 from rlm_runtime.store import closest
 from rlm_runtime.tracing import AgentFinished, AgentStarted, AnyEvent, ValueRead, ValueStored
 
 USER = "user"
 """Who reads and writes outside all agents; not an agent."""
 
-Via = Literal["read", "told"]
-"""How one thing came to bear on another."""
-
 Span = tuple[int, int]
 """Bytes `start <= i < end` of a value."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
-
-
-class ValueId(NamedTuple):
-    """A name at a version, from 1: what never changes."""
-
-    name: str
-    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +102,25 @@ class Reading:
         return sum(end - start for start, end in self.spans)
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A value was stored; by an agent, or by `USER`."""
+
+    writer: str
+    value: ValueId
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """An agent started a sub-agent."""
+
+    parent_id: str
+    agent_id: str
+
+
+Edge = Reading | Writing | Starting
+
+
 class Reached(NamedTuple):
     """What bears on a value, or what it bears on; in the log's order.
 
@@ -135,16 +144,19 @@ class Provenance:
     def __init__(self, events: Iterable[AnyEvent]) -> None:
         self.agents: dict[str, AgentNode] = {}
         self.values: dict[ValueId, ValueNode] = {}
-        self._read: list[ValueRead] = []
+        self._edges: dict[_EdgeKey, list[ValueRead]] = {}
         self._versions: dict[str, set[int]] = {}
-        self._flow = _Flow()
+        self._flow = Flow()
         for event in events:
             self._add(event)
 
     @property
-    def readings(self) -> tuple[Reading, ...]:
-        """All that was read, by reader and value, in the order of the first time."""
-        return _summed(self._read)
+    def edges(self) -> tuple[Edge, ...]:
+        """Who wrote, read and started what, each pair once, in the order of the first time."""
+        return tuple(
+            key if isinstance(key, Writing | Starting) else _reading(*key, reads)
+            for key, reads in self._edges.items()
+        )
 
     def label(self, value: ValueId) -> str:
         """Its name; with `@` and the version where the name has several."""
@@ -171,13 +183,19 @@ class Provenance:
 
     def readers(self, value: ValueId) -> tuple[Reading, ...]:
         """Who read it, and what of it."""
-        return _summed(read for read in self._read if _id(read) == value)
+        return tuple(
+            edge for edge in self.edges if isinstance(edge, Reading) and edge.value == value
+        )
 
     def sources(self, value: ValueId) -> tuple[Reading, ...]:
         """What its writer had read when it wrote it; of a fork, what its parents had before too."""
         flow = self._flow
         moments = flow.moments_before(flow.values[value])
-        return _summed(flow.reads[moment] for moment in sorted(moments & flow.reads.keys()))
+        reads: dict[tuple[str, ValueId], list[ValueRead]] = {}
+        for moment in sorted(moments & flow.reads.keys()):
+            read = flow.reads[moment]
+            reads.setdefault((read.reader, _id(read)), []).append(read)
+        return tuple(_reading(*key, some) for key, some in reads.items())
 
     def depends_on(self, value: ValueId) -> Reached:
         """All that it may come from, over any number of agents and values."""
@@ -201,9 +219,9 @@ class Provenance:
                 return
 
     def _add_start(self, event: AgentStarted) -> None:
-        asked = None if event.parent_id is None else self._moment(event.parent_id)
+        begun = self._moment(event.agent_id)
         self.agents[event.agent_id] = replace(
-            self.agents.get(event.agent_id, AgentNode()),
+            self.agents[event.agent_id],
             kind=event.kind,
             parent_id=event.parent_id,
             depth=event.depth,
@@ -211,8 +229,9 @@ class Provenance:
             names=event.names,
             task_blob=event.task_blob,
         )
-        begun = self._moment(event.agent_id)
-        if asked is not None:
+        if event.parent_id is not None:
+            asked = self._moment(event.parent_id)
+            self._edges.setdefault(Starting(event.parent_id, event.agent_id), [])
             self._flow.link(asked, begun, "read" if event.start == "fork" else "told")
 
     def _add_end(self, event: AgentFinished) -> None:
@@ -236,12 +255,13 @@ class Provenance:
             digest=event.digest,
             writer=event.writer,
         )
+        self._edges.setdefault(Writing(event.writer, value), [])
         if event.writer != USER:
             self._flow.link(self._moment(event.writer), node, "read")
 
     def _add_read(self, event: ValueRead) -> None:
-        self._read.append(event)
         node = self._value(_id(event))
+        self._edges.setdefault((event.reader, _id(event)), []).append(event)
         if event.reader != USER:
             moment = self._moment(event.reader)
             self._flow.link(node, moment, "read")
@@ -256,12 +276,12 @@ class Provenance:
         self._versions.setdefault(value.name, set()).add(value.version)
         return self._flow.value(value)
 
-    def _reached(self, value: ValueId, links: list[list[_Link]]) -> Reached:
+    def _reached(self, value: ValueId, links: Links) -> Reached:
         start = self._flow.values[value]
-        by_reading = _reach(start, links, told=False)
+        by_reading = reach(start, links, told=False)
         values: dict[ValueId, Via] = {}
         agents: dict[str, Via] = {}
-        for node in sorted(_reach(start, links, told=True)):
+        for node in sorted(reach(start, links, told=True)):
             via: Via = "read" if node in by_reading else "told"
             subject = self._flow.subjects[node]
             if isinstance(subject, ValueId):
@@ -272,86 +292,20 @@ class Provenance:
         return Reached(values, agents)
 
 
-_Link = tuple[int, Via]
-
-
-@dataclass(slots=True)
-class _Flow:
-    """Moments and values as numbers, in the order in which they came up, and what leads where."""
-
-    subjects: list[ValueId | str] = field(default_factory=list)
-    sources: list[list[_Link]] = field(default_factory=list)
-    sinks: list[list[_Link]] = field(default_factory=list)
-    values: dict[ValueId, int] = field(default_factory=dict)
-    reads: dict[int, ValueRead] = field(default_factory=dict)
-    _last: dict[str, int] = field(default_factory=dict)
-
-    def moment(self, agent_id: str) -> int:
-        """The agent's next one; it knows all that it knew before."""
-        moment = self._new(agent_id)
-        before = self._last.get(agent_id)
-        if before is not None:
-            self.link(before, moment, "read")
-        self._last[agent_id] = moment
-        return moment
-
-    def value(self, value: ValueId) -> int:
-        if value not in self.values:
-            self.values[value] = self._new(value)
-        return self.values[value]
-
-    def link(self, source: int, sink: int, via: Via) -> None:
-        self.sources[sink].append((source, via))
-        self.sinks[source].append((sink, via))
-
-    def moments_before(self, node: int) -> set[int]:
-        """Those that lead to it through no other value, and by no words."""
-        found: set[int] = set()
-        waiting = [node]
-        while waiting:
-            for source, via in self.sources[waiting.pop()]:
-                is_moment = isinstance(self.subjects[source], str)
-                if is_moment and via == "read" and source not in found:
-                    found.add(source)
-                    waiting.append(source)
-        return found
-
-    def _new(self, subject: ValueId | str) -> int:
-        self.subjects.append(subject)
-        self.sources.append([])
-        self.sinks.append([])
-        return len(self.subjects) - 1
-
-
-def _reach(start: int, links: list[list[_Link]], *, told: bool) -> set[int]:
-    """The nodes that links lead to from one."""
-    found: set[int] = set()
-    waiting = [start]
-    while waiting:
-        for node, via in links[waiting.pop()]:
-            if node not in found and (told or via == "read"):
-                found.add(node)
-                waiting.append(node)
-    return found
+_EdgeKey = tuple[str, ValueId] | Writing | Starting
 
 
 def _id(event: ValueRead | ValueStored) -> ValueId:
     return ValueId(event.name, event.version)
 
 
-def _summed(reads: Iterable[ValueRead]) -> tuple[Reading, ...]:
-    grouped: dict[tuple[str, ValueId], list[ValueRead]] = {}
-    for read in reads:
-        grouped.setdefault((read.reader, _id(read)), []).append(read)
-    return tuple(
-        Reading(
-            reader,
-            value,
-            len(some),
-            sum(read.tokens for read in some),
-            _merged((read.start_byte, read.end_byte) for read in some),
-        )
-        for (reader, value), some in grouped.items()
+def _reading(reader: str, value: ValueId, reads: list[ValueRead]) -> Reading:
+    return Reading(
+        reader,
+        value,
+        len(reads),
+        sum(read.tokens for read in reads),
+        _merged((read.start_byte, read.end_byte) for read in reads),
     )
 
 
