@@ -14,6 +14,8 @@
     │   ├── ContextBudgetExceeded  a read over its limit; nothing was loaded
     │   └── QuotaExceeded     the store is full, or the disk it spills to
     ├── BadCall               what a model wrote is no call of a function
+    ├── WorkflowError         a workflow that can't be defined, or a step of one that broke
+    │   └── InvalidTransition a state that can't be entered from the one the workflow is in
     ├── SchemaMismatch        an answer that is not of the type asked for, after all attempts
     ├── LimitExceeded         a tree's limit; raised only before work starts
     ├── TraceError            a run directory that can't be written or read
@@ -210,6 +212,36 @@ class BadCall(RLMError):
     """What a model wrote is no call of one of its functions; it is told what to write."""
 
     code = "bad_call"
+
+
+class WorkflowError(RLMError):
+    """A workflow can't be defined or begun as it is, or a function of one raised an error."""
+
+    code = "workflow"
+    exit_code = 2
+
+
+class InvalidTransition(WorkflowError):
+    """A workflow can't go from the state it is in to the one asked for; it stays where it is.
+
+    Attributes:
+        state: Where it is.
+        target: Where it was to go; `None`: on, wherever the table leads.
+        allowed: Where it can go now.
+    """
+
+    code = "invalid_transition"
+    exit_code = 1
+
+    def __init__(self, state: str, target: str | None, allowed: tuple[str, ...], why: str) -> None:
+        where = "on" if target is None else f"to {target}"
+        super().__init__(
+            f"Cannot go from {state} {where}: {why}.",
+            f"Allowed now: {', '.join(allowed) or 'nothing'}.",
+        )
+        self.state = state
+        self.target = target
+        self.allowed = allowed
 
 
 class SchemaMismatch(RLMError):

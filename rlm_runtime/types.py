@@ -16,8 +16,11 @@ RequestId = NewType("RequestId", str)
 ValueKind = Literal["str", "bytes", "mp", "npy"]
 """How the bytes of a stored value are read: UTF-8 text, raw bytes, MessagePack, a `.npy` file."""
 
-AgentKind = Literal["direct", "search", "map_reduce", "classify_each", "calls"]
-"""What decides an agent's steps: `calls` is the model, the others are recipes in Python."""
+AgentKind = Literal[
+    "direct", "search", "map_reduce", "classify_each", "calls", "function", "workflow"
+]
+"""What decides an agent's steps: of `calls` the model, of a `workflow` its table of states, of a
+`function` its caller's own code; the others are recipes in Python."""
 
 
 class StopReason(StrEnum):

@@ -86,6 +86,7 @@ class Seat:
         parent: Who started it.
         forked: A fork's first prompt: its parent's, with the fork's task behind it.
         work: What the agent works on, once it runs.
+        named: What its result is to be stored as; empty: `answer_` and its id.
     """
 
     tree: Tree
@@ -94,6 +95,7 @@ class Seat:
     parent: Seat | None = None
     forked: Prompt | None = None
     work: Work | None = None
+    named: str = ""
     _numbers: count[int] = field(default_factory=lambda: count(1), repr=False, compare=False)
 
     @property
@@ -104,8 +106,8 @@ class Seat:
 
     @property
     def result_name(self) -> str:
-        """The name for a result that nobody named: `answer_a1_2`; no other agent has it."""
-        return f"answer_{self.agent_id.replace('.', '_')}"
+        """The name for its result: as wished, else `answer_a1_2`, which no other agent has."""
+        return self.named or f"answer_{self.agent_id.replace('.', '_')}"
 
     def lineage(self) -> Iterator[Seat]:
         """This place and those above it, up to the root's."""

@@ -82,6 +82,15 @@ class AgentStarted(Event, frozen=True, kw_only=True, tag="agent_started"):
     names: tuple[str, ...] | None = None  # the values it may read; null: all
 
 
+class StateEntered(Event, frozen=True, kw_only=True, tag="state_entered"):
+    """A workflow is in another state, or in the same one once more."""
+
+    agent_id: str  # the workflow's
+    state: str
+    visit: int  # of this state, from 1
+    previous: str | None  # null: it begins here
+
+
 class ValueRead(Event, frozen=True, kw_only=True, tag="value_read"):
     """A part of a value entered a prompt (`tokens`) or was looked at in Python (0 tokens)."""
 
@@ -225,6 +234,7 @@ AnyEvent = (
     | CacheReset
     | ValueStored
     | AgentStarted
+    | StateEntered
     | ValueRead
     | CallFinished
     | CallTaken
