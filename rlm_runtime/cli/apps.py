@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from rlm_runtime.cli import compare, config, doctor, explain, model, report, run, ttft, workload
+from rlm_runtime.cli import (
+    compare,
+    config,
+    doctor,
+    explain,
+    graph,
+    model,
+    report,
+    run,
+    ttft,
+    workload,
+)
 from rlm_runtime.cli.command import EXIT_CODES, SCHEMA_VERSION, USAGE, Command
 from rlm_runtime.cli.options import CONTEXT
 
@@ -36,6 +47,7 @@ def rlm_bench(arguments: Sequence[str] | None = None) -> int:
 def _rlm_app() -> typer.Typer:
     app = _app("Ask questions about texts of any length. The model runs on this machine.")
     app.command("run", epilog=run.EPILOG)(run.run)
+    app.command("graph", epilog=graph.EPILOG)(graph.graph)
     app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
     app.command("config", epilog=config.EPILOG)(config.config)
     app.add_typer(model.app(), name="model")

@@ -18,6 +18,7 @@ WIDTH = 96
 VERBS = {
     "rlm": apps.rlm,
     "rlm-run": apps.rlm,
+    "rlm-graph": apps.rlm,
     "rlm-doctor": apps.rlm,
     "rlm-config": apps.rlm,
     "rlm-model": apps.rlm,
