@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from rlm_runtime.api import RLM, AsyncRLM, Result
 from rlm_runtime.api.agents import KINDS, make
-from rlm_runtime.cli import answers, options, outcomes, progress
+from rlm_runtime.cli import answers, graphing, options, outcomes, progress
 from rlm_runtime.cli.command import DONE, Document
 from rlm_runtime.cli.first_use import get_ready
 from rlm_runtime.cli.inputs import STDIN, Source, Text, check_question, sources
@@ -45,6 +45,7 @@ class Wish:
         combine: Of `map_reduce`.
         over: Of both.
         output: Where the last result is written.
+        show: `graph`, or nothing but the answers.
         is_exhaustive: Rank every chunk.
         ttft_pairs: Cold and warm requests to measure at the end.
     """
@@ -59,6 +60,7 @@ class Wish:
     combine: str | None
     over: str | None
     output: Path | None
+    show: str | None
     is_exhaustive: bool
     ttft_pairs: int
 
@@ -74,6 +76,9 @@ def ask(wish: Wish, terminal: Terminal, document: Document) -> int:
     """
     config = options.load(wish.source, wish.settings, wish.named).config
     _check_ways(wish, terminal)
+    _one_of("--show", wish.show, ("graph",))
+    if wish.show and not config.run.keep:
+        raise InputError("--show graph reads the run's log, and none is kept.", "Keep the run.")
     agent = chosen(wish, config.agents.kind)
     for question in wish.questions:
         check_question(question)
@@ -89,6 +94,7 @@ def ask(wish: Wish, terminal: Terminal, document: Document) -> int:
             session.start()
             code = session.answer_all() if wish.questions else session.answer_on()
             session.measure_pairs()
+            session.show()
             return code
     finally:
         session.is_over()
@@ -267,6 +273,12 @@ class _Session:
         self._ttft = dict(result.figures())
         self._document["ttft"] = result.detail()
         self._terminal.hint(answers.pairs(result))
+
+    def show(self) -> None:
+        """What was asked for beside the answers."""
+        directory = self._rlm.run_directory
+        if self._wish.show and directory is not None:
+            graphing.show_session(directory, self._terminal, self._document)
 
     def is_over(self) -> None:
         """However it ended, the engine included, whose own counters come with its end."""

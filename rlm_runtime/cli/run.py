@@ -140,6 +140,15 @@ MaxSeconds = Annotated[
         show_default="no limit",
     ),
 ]
+Show = Annotated[
+    str | None,
+    typer.Option(
+        "--show",
+        metavar="graph",
+        help="Below the answers, which agent read and wrote which value; see `rlm graph`.",
+        show_default="none",
+    ),
+]
 RunDir = Annotated[
     Path | None,
     typer.Option(
@@ -175,6 +184,7 @@ def run(
     max_depth: MaxDepth = None,
     max_turns: MaxTurns = None,
     output: Output = None,
+    show: Show = None,
     model: ModelOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
@@ -220,6 +230,7 @@ def run(
             combine=combine,
             over=over,
             output=output,
+            show=show,
             source=config,
             settings=settings or (),
             named=named,

@@ -34,6 +34,7 @@ WISH = Wish(
     combine=None,
     over=None,
     output=None,
+    show=None,
     is_exhaustive=False,
     ttft_pairs=0,
 )
