@@ -1,6 +1,8 @@
 """Which calls go to the engine, when and in what order; the tree's limits and its cancellation."""
 
+from rlm_runtime.scheduler.call import Call, CallResult
+from rlm_runtime.scheduler.finished_calls import FinishedCalls
 from rlm_runtime.scheduler.job import Job, Progress
-from rlm_runtime.scheduler.scheduler import Call, CallResult, Scheduler
+from rlm_runtime.scheduler.scheduler import Scheduler
 
-__all__ = ["Call", "CallResult", "Job", "Progress", "Scheduler"]
+__all__ = ["Call", "CallResult", "FinishedCalls", "Job", "Progress", "Scheduler"]

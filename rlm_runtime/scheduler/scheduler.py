@@ -2,7 +2,8 @@
 
 A call runs in the task of its caller, so cancelling an agent cancels its waiting and running calls
 and nothing is orphaned. Every call that reached the queue is recorded as one `CallFinished` event,
-whatever its end.
+whatever its end; one that a resumed run had finished is taken from there (`finished_calls.py`), and
+recorded as `CallTaken`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 import anyio
 import anyio.lowlevel
+from msgspec import structs
 
 from rlm_runtime.blocks import block_chain
 from rlm_runtime.engine.base import (
@@ -22,92 +24,33 @@ from rlm_runtime.engine.base import (
     Finished,
     GenerateRequest,
     RequestFacts,
-    Span,
     TokenDelta,
 )
 from rlm_runtime.errors import EngineError, LimitExceeded, RLMError
 from rlm_runtime.prompt import Prompt
 from rlm_runtime.scheduler.admission import Admission, Ticket
+from rlm_runtime.scheduler.call import Call, CallResult
+from rlm_runtime.scheduler.finished_calls import FinishedCall, FinishedCalls
 from rlm_runtime.scheduler.job import Job
-from rlm_runtime.tracing import CallFinished, Recorder, Segment, ids_to_blob
-from rlm_runtime.types import AgentId, RequestId
+from rlm_runtime.tracing import (
+    CallFinished,
+    CallTaken,
+    Recorder,
+    Segment,
+    ids_to_blob,
+    scores_to_blob,
+)
+from rlm_runtime.types import RequestId
 
 FEED_AT_ONCE = 512
 """Calls of one batch that wait in the queue together; the rest of the batch waits outside it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What an agent asks of the model.
-
-    Attributes:
-        prompt: Ids and their segments.
-        agent_id: Who asks.
-        label: What for, in a few words; the same for all calls of a stage.
-        depth: The agent's.
-        group: Calls about one document chunk name it by the same group.
-        max_tokens: Most tokens to generate.
-        temperature: 0 is greedy.
-        seed: For `temperature > 0`.
-        stop_token_ids: See `GenerateRequest`.
-        score: Prompt positions whose log-probabilities are wanted.
-        priority: Lower first.
-        cache_salt: A namespace of the prefix cache.
-        read_cache: False computes the whole prompt.
-        ignore_eos: Generate exactly `max_tokens`.
-        stop_repetition: End generation when it loops.
-        choices: The answer is one of these; see `GenerateRequest`, also for the next three.
-        script: The ids to generate.
-        grammar: The generated text obeys it.
-        json_schema: The generated text is JSON that obeys it.
-    """
-
-    prompt: Prompt
-    agent_id: AgentId
-    label: str
-    depth: int = 0
-    group: str | None = None
-    max_tokens: int = 1
-    temperature: float = 0.0
-    seed: int | None = None
-    stop_token_ids: tuple[int, ...] = ()
-    score: Span | None = None
-    priority: int = 0
-    cache_salt: str | None = None
-    read_cache: bool = True
-    ignore_eos: bool = False
-    stop_repetition: bool = False
-    choices: tuple[str, ...] = ()
-    script: tuple[int, ...] = ()
-    grammar: str = ""
-    json_schema: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CallResult:
-    """What came of a call.
-
-    Attributes:
-        ids: Generated ids, as the engine made them.
-        logprobs: Of the scored span, natural log; `None` when none was asked for.
-        facts: The engine's facts of the request that answered.
-        request_id: Of that request, as the log names it.
-        choice: Which of the call's choices was generated; `None` when it had none.
-        was_shared: An identical call in flight answered this one; it cost nothing.
-    """
-
-    ids: tuple[int, ...]
-    logprobs: tuple[float, ...] | None
-    facts: RequestFacts
-    request_id: RequestId
-    choice: str | None = None
-    was_shared: bool = False
 
 
 @dataclass(slots=True)
 class _Flight:
     """A request that identical calls wait for."""
 
+    identity: str
     ended: anyio.Event = field(default_factory=anyio.Event)
     result: CallResult | None = None
     shared_by: int = 1
@@ -121,7 +64,10 @@ class _Record:
     submitted_at_s: float
     admitted_at_s: float | None = None
     ids: list[int] = field(default_factory=list)
+    logprobs: tuple[float, ...] | None = None
+    choice: str | None = None
     facts: RequestFacts | None = None
+    taken: FinishedCall | None = None
     outcome: Literal["ok", "cancelled", "failed"] = "cancelled"
     error_code: str | None = None
 
@@ -134,10 +80,17 @@ class Scheduler:
         recorder: Where their events go.
         shared_tokens: Length of the prefix that all prompts share: it is in the KV cache once.
         max_queued_calls: Calls that may wait at once.
+        finished: What the run that is resumed had finished.
     """
 
     def __init__(
-        self, engine: Engine, recorder: Recorder, *, shared_tokens: int, max_queued_calls: int
+        self,
+        engine: Engine,
+        recorder: Recorder,
+        *,
+        shared_tokens: int,
+        max_queued_calls: int,
+        finished: FinishedCalls | None = None,
     ) -> None:
         self._engine = engine
         self._recorder = recorder
@@ -148,7 +101,8 @@ class Scheduler:
             max_waiting=max_queued_calls,
         )
         self._feed = min(FEED_AT_ONCE, max_queued_calls)
-        self._flights: dict[tuple[object, ...], _Flight] = {}
+        self._finished = finished
+        self._flights: dict[str, _Flight] = {}
         self._next_request = 0
 
     async def run(self, job: Job, call: Call) -> CallResult:
@@ -163,16 +117,19 @@ class Scheduler:
             PromptTooLong: It does not fit the window.
             EngineDead: The engine's process ended.
         """
-        key = _identity(call)
-        if key is None:
-            return await self._run_alone(job, call, _Flight())
+        key = call.identity()
+        if not call.can_be_shared:
+            return await self._run_alone(job, call, _Flight(key))
+        if self._finished is not None and (shared := self._finished.share(key)) is not None:
+            await anyio.lowlevel.checkpoint()
+            return shared
         while (flight := self._flights.get(key)) is not None:
             flight.shared_by += 1
             with _deadline(job):
                 await flight.ended.wait()
             if flight.result is not None:
                 return replace(flight.result, was_shared=True)
-        flight = self._flights[key] = _Flight()
+        flight = self._flights[key] = _Flight(key)
         try:
             flight.result = await self._run_alone(job, call, flight)
             return flight.result
@@ -233,7 +190,7 @@ class Scheduler:
                     await anyio.lowlevel.checkpoint_if_cancelled()
                     record.admitted_at_s = self._recorder.now()
                     job.note_started()
-                    result = await self._generate(call, record)
+                    result = await self._answer(call, record, flight.identity)
                 record.outcome = "ok"
                 return result
             finally:
@@ -247,7 +204,17 @@ class Scheduler:
             was_started = record.admitted_at_s is not None
             job.settle(bound, record.facts, was_started=was_started)
             job.note_ended(was_started=was_started)
-            self._recorder.emit(self._event(call, record, flight.shared_by))
+            self._note(call, record, flight)
+
+    async def _answer(self, call: Call, record: _Record, identity: str) -> CallResult:
+        """Take the result of a call that a resumed run had finished, or have the engine make it."""
+        if self._finished is not None:
+            await anyio.lowlevel.checkpoint()  # a tree that is cancelled takes nothing more
+            taken = self._finished.take(identity, call.agent_id)
+            if taken is not None:
+                record.taken, record.facts = taken, taken.facts
+                return taken.result(call, record.request_id)
+        return await self._generate(call, record)
 
     async def _generate(self, call: Call, record: _Record) -> CallResult:
         request = GenerateRequest(
@@ -288,11 +255,35 @@ class Scheduler:
             priority=call.priority,
         )
 
-    def _event(self, call: Call, record: _Record, shared_by: int) -> CallFinished:
+    def _note(self, call: Call, record: _Record, flight: _Flight) -> None:
+        """Record a call that ended."""
+        taken = record.taken
+        if taken is None or self._finished is None:
+            self._recorder.emit(self._event(call, record, flight))
+            return
+        self._recorder.emit(self._taken_event(call, record, taken))
+        result = taken.result(call, record.request_id)
+        self._finished.left_over(flight.identity, taken, result, flight.shared_by)
+
+    def _taken_event(self, call: Call, record: _Record, taken: FinishedCall) -> CallTaken:
+        """The event of a call that was taken, and its contents: this run can be resumed, too."""
+        segments = tuple(self._with_blob(call.prompt, s) for s in call.prompt.segments)
+        self._recorder.blob(ids_to_blob(taken.ids))
+        if taken.logprobs is not None:
+            self._recorder.blob(scores_to_blob(taken.logprobs))
+        return CallTaken(
+            at_s=self._recorder.now(),
+            request_id=record.request_id,
+            agent_id=call.agent_id,
+            taken_from=taken.run_id,
+            call=structs.replace(taken.event, segments=segments),
+        )
+
+    def _event(self, call: Call, record: _Record, flight: _Flight) -> CallFinished:
         # The last generated id was sampled but never went through the model: it has no KV.
         cacheable = (*call.prompt.ids, *record.ids[:-1])
         chain = block_chain(cacheable, self._engine.info.block_size, call.cache_salt)
-        salt = call.cache_salt
+        salt, span, logprobs = call.cache_salt, call.score, record.logprobs
         return CallFinished(
             at_s=self._recorder.now(),
             request_id=record.request_id,
@@ -311,8 +302,12 @@ class Scheduler:
             salt_digest=None if salt is None else blake2b(salt.encode(), digest_size=8).hexdigest(),
             max_tokens=call.max_tokens,
             temperature=call.temperature,
-            shared_by=shared_by,
+            shared_by=flight.shared_by,
             is_forced=bool(call.script),
+            identity=flight.identity,
+            score=None if span is None else (span.start, span.end),
+            scores_blob=None if logprobs is None else self._recorder.blob(scores_to_blob(logprobs)),
+            choice=None if record.choice is None else call.choices.index(record.choice),
             **_fact_fields(record.facts),
         )
 
@@ -322,7 +317,7 @@ class Scheduler:
 
 
 def _finish(item: Finished, record: _Record) -> CallResult:
-    record.facts = item.facts
+    record.facts, record.logprobs, record.choice = item.facts, item.logprobs, item.choice
     ids, request_id = tuple(record.ids), record.request_id
     return CallResult(ids, item.logprobs, item.facts, request_id, item.choice)
 
@@ -331,25 +326,6 @@ def _fact_fields(facts: RequestFacts | None) -> dict[str, Any]:  # Any: fields o
     """The engine's facts as fields of `CallFinished`, which has them under the same names."""
     names = [f.name for f in fields(RequestFacts)]
     return {name: None if facts is None else getattr(facts, name) for name in names}
-
-
-def _identity(call: Call) -> tuple[object, ...] | None:
-    """Equal for calls that must have equal results; `None` for a call that stands alone."""
-    if call.temperature > 0 or not call.read_cache:
-        return None
-    return (
-        call.prompt.ids,
-        call.max_tokens,
-        call.stop_token_ids,
-        call.score,
-        call.cache_salt,
-        call.ignore_eos,
-        call.stop_repetition,
-        call.choices,
-        call.script,
-        call.grammar,
-        call.json_schema,
-    )
 
 
 def _grouped(calls: Sequence[Call]) -> Iterator[tuple[int, Call]]:

@@ -18,6 +18,10 @@ from rlm_runtime.tracing.recorder import EVENTS
 _KNOWN = frozenset(event.__struct_config__.tag for event in get_args(AnyEvent))
 
 
+class _Damaged(TraceError):
+    """A line is no event."""
+
+
 class _Head(msgspec.Struct):
     """What can be read of an event of any version."""
 
@@ -25,12 +29,13 @@ class _Head(msgspec.Struct):
     schema_version: int | None = None
 
 
-def read_events(path: Path) -> EventReader:
+def read_events(path: Path, *, passes_damage: bool = False) -> EventReader:
     """Iterate over the events of a run, in the order in which they were written.
 
     Args:
         path: A run directory, or an event file itself. Opened at the first step, so that is when
             the errors below come.
+        passes_damage: Pass over damaged lines behind the first one, and count them.
 
     Returns:
         An iterator of events; memory does not grow with the log.
@@ -39,7 +44,7 @@ def read_events(path: Path) -> EventReader:
         TraceError: There is no log, it is none, it has another schema version, or a line in it is
             damaged.
     """
-    return EventReader(path)
+    return EventReader(path, passes_damage=passes_damage)
 
 
 class EventReader(Iterator[AnyEvent]):
@@ -48,11 +53,14 @@ class EventReader(Iterator[AnyEvent]):
     Attributes:
         unknown_events: Events passed over so far, of kinds this version does not know.
         is_torn: The last line was written half: the run died, or is being written.
+        damaged_lines: Damaged lines passed over so far.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, passes_damage: bool = False) -> None:
         self.unknown_events = 0
         self.is_torn = False
+        self.damaged_lines = 0
+        self._passes_damage = passes_damage
         self._path = path
         self._decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
         self._head = msgspec.json.Decoder(_Head)
@@ -70,7 +78,13 @@ class EventReader(Iterator[AnyEvent]):
             file = self._path / EVENTS if self._path.is_dir() else self._path
             with file.open("rb") as lines:
                 for number, line in enumerate(lines, 1):
-                    event = self._event(number, line)
+                    try:
+                        event = self._event(number, line)
+                    except _Damaged:
+                        if number == 1 or not self._passes_damage:
+                            raise
+                        self.damaged_lines += 1
+                        continue
                     if event is not None:
                         yield event
         except OSError as err:
@@ -108,8 +122,8 @@ class EventReader(Iterator[AnyEvent]):
             raise self._damaged(number, err) from err
         self.unknown_events += 1
 
-    def _damaged(self, number: int, why: object) -> TraceError:
-        return TraceError(
+    def _damaged(self, number: int, why: object) -> _Damaged:
+        return _Damaged(
             f"Line {number:,} of {self._path} is not an event: {why}.",
             "The file was changed after the run, or is no event log.",
         )
