@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import anyio
 
-from rlm_runtime.errors import EngineDead, LimitExceeded
+from rlm_runtime.errors import EngineDead, InputError, LimitExceeded
 from rlm_runtime.scaffold.tree import Seat, Work
 from rlm_runtime.tracing import AgentFinished, AgentStarted
 from rlm_runtime.types import AgentId, AgentKind, Ref, StopReason
@@ -89,6 +89,23 @@ class AgentResult:
     kind: AgentKind
     outcome: Outcome
     stored: tuple[Ref, ...]
+
+
+def check_task(task: str) -> None:
+    """See whether words can be a task, whatever the agent is.
+
+    Raises:
+        InputError: There are none, or they can't be UTF-8.
+    """
+    if not task.strip():
+        raise InputError("The task is empty.", "Ask something, or say what is to be done.")
+    try:
+        task.encode()
+    except UnicodeEncodeError as err:
+        raise InputError(
+            f"The task has half a surrogate pair at character {err.start}.",
+            "Decode it from its source without `surrogateescape`.",
+        ) from err
 
 
 async def run_agent(agent: Agent, seat: Seat, task: str, context: AgentContext) -> AgentResult:

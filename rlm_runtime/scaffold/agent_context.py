@@ -15,15 +15,16 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 from rlm_runtime.errors import ContextError, UnknownName
 from rlm_runtime.prompt.layout import PREVIEW_CHARACTERS
 from rlm_runtime.scaffold.rendering import render
 from rlm_runtime.scaffold.value_part import ValuePart
+from rlm_runtime.scaffold.value_view import ValueView, path_of
 from rlm_runtime.store import (
     ContextStore,
-    Step,
     TextMatch,
     TextView,
     ValuePath,
@@ -52,34 +53,6 @@ class Shown(NamedTuple):
     ref: Ref
 
 
-class ValueView:
-    """A part of a value that nobody has loaded yet: `context.analysis['summary'][0:2000]`.
-
-    Items and attributes lead further in; `AgentContext.read` and the others take it as a path.
-    """
-
-    __slots__ = ("_path",)
-    __iter__ = None  # or `for` would ask for item after item without end
-    __contains__ = None
-
-    def __init__(self, path: ValuePath) -> None:
-        self._path = path
-
-    def __getitem__(self, step: Step) -> ValueView:
-        return ValueView(ValuePath(self._path.name, (*self._path.steps, step)))
-
-    def __getattr__(self, key: str) -> ValueView:
-        if key.startswith("_"):
-            raise AttributeError(f"{key!r} is no part of a value; write [{key!r}].")
-        return self[key]
-
-    def __str__(self) -> str:
-        return str(self._path)
-
-    def __repr__(self) -> str:
-        return f"<{self._path}, not loaded>"
-
-
 Where = str | ValueView | Ref
 """A path as it is written, a view, or the reference to a value (that very version)."""
 
@@ -87,14 +60,16 @@ Where = str | ValueView | Ref
 class AgentContext:
     """Values by name, for one reader. Any thread or task may use it.
 
-    `context.analysis` and `context["analysis"]` are views to give to `read` and the others.
+    `context.analysis` and `context["analysis"]` are views to give to `read` and the others; a value
+    that is called like one of the methods below has the second one only.
 
     Args:
         store: Where the values are.
         recorder: Where reads and writes are recorded.
         reader: Who reads and writes; `None` is the user.
         budget: Bounds of what it reads; `None` is no bound, and reads are not counted in tokens.
-        visible: The names it may read beside those it writes itself; `None` is all.
+        visible: What it may read beside what it writes itself: names, with the values that they
+            have now, or references, of a name one; `None` is all.
 
     Raises:
         UnknownName: Nothing is stored under a name of `visible`.
@@ -107,15 +82,16 @@ class AgentContext:
         *,
         reader: AgentId | None = None,
         budget: ReadBudget | None = None,
-        visible: Collection[str] | None = None,
+        visible: Collection[str | Ref] | None = None,
     ) -> None:
         self._store = store
         self._recorder = recorder
         self._reader = reader
         self._budget = budget
-        self._visible = None if visible is None else frozenset(visible)
         self._lock = threading.Lock()
-        self._refs = {name: store.get(name).ref for name in self._visible or ()}
+        given = (what if isinstance(what, Ref) else store.get(what).ref for what in visible or ())
+        self._refs = {ref.name: ref for ref in given}
+        self._visible = None if visible is None else frozenset(self._refs)
         self._seen = set(self._refs.values())
         self._written: list[Ref] = []
         self._parent: AgentContext | None = None
@@ -136,20 +112,27 @@ class AgentContext:
         with self._lock:
             return tuple(self._written)
 
+    def is_of(self, store: ContextStore) -> bool:
+        """Its values are in this store."""
+        return self._store is store
+
     def store(self, key: str, value: object) -> Ref:
         """Store a value under a name; a name that was written before gets a new version.
 
         Args:
             key: An identifier that no function of agents has.
             value: Text, bytes, numbers, `None`, lists and dicts of them, or NumPy arrays of
-                numbers.
+                numbers. A `Path` is the text of its file, which is read in place.
 
         Raises:
-            InputError: The key can't be a name, or a part of the value, which is named, is
-                nothing that can be stored.
+            InputError: The key can't be a name; a part of the value, which is named, is nothing
+                that can be stored; or the file can't be read or is no text.
             QuotaExceeded: The store, or the disk behind it, is full.
         """
-        ref = self._store.put_value(key, value)
+        if isinstance(value, Path):
+            ref = self._store.put_file(key, value)
+        else:
+            ref = self._store.put_value(key, value)
         with self._lock:
             self._written.append(ref)
         context: AgentContext | None = self
@@ -338,12 +321,14 @@ class AgentContext:
                     f"Read it by name: that is version {ref.version}.",
                 )
             return ValuePart(self._store, ref, ValuePath(ref.name))
-        path = where._path if isinstance(where, ValueView) else parse_path(where)
+        path = path_of(where) if isinstance(where, ValueView) else parse_path(where)
         return ValuePart(self._store, self._ref(path.name), path)
 
     def _reveal(self, ref: Ref) -> None:
         with self._lock:
-            self._refs[ref.name] = ref
+            known = self._refs.get(ref.name)
+            if known is None or known.version < ref.version:  # two threads may come out of order
+                self._refs[ref.name] = ref
             self._seen.add(ref)
 
     def _view(self, where: Where) -> TextView:

@@ -24,7 +24,14 @@ import anyio
 
 from rlm_runtime.errors import Cancelled, EngineDead, InputError, RLMError
 from rlm_runtime.prompt import Prompt
-from rlm_runtime.scaffold.agent import FORKABLE, Agent, AgentResult, Start, run_agent
+from rlm_runtime.scaffold.agent import (
+    FORKABLE,
+    Agent,
+    AgentResult,
+    Start,
+    check_task,
+    run_agent,
+)
 from rlm_runtime.scaffold.agent_context import AgentContext
 from rlm_runtime.scaffold.tree import Seat, Work
 from rlm_runtime.types import AgentId, Ref
@@ -155,8 +162,8 @@ class Children:
         """Start a child; the arguments are those of `SubTask`.
 
         Raises:
-            InputError: The task is empty, the child would do what an agent above it is doing, or
-                it can't be forked.
+            InputError: The task can't be one, the child would do what an agent above it is
+                doing, or it can't be forked.
             UnknownName: A name that the parent does not see.
             LimitExceeded: The tree may not be that deep.
         """
@@ -225,8 +232,7 @@ class Children:
         prompt: Prompt | None,
         generated_ids: tuple[int, ...],
     ) -> Prompt | None:
-        if not task.strip():
-            raise InputError("The task of a sub-agent is empty.", "Say what it should do.")
+        check_task(task)
         if start == "fresh":
             return None
         if agent.kind not in FORKABLE:

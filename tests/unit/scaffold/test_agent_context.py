@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from rlm_runtime.scaffold.rendering import render
 from rlm_runtime.store import ContextStore
 from rlm_runtime.store.budget import ReadBudget
 from rlm_runtime.tracing import AnyEvent, Recorder, ValueRead, ValueStored
-from rlm_runtime.types import AgentId
+from rlm_runtime.types import AgentId, Ref
 
 REPORT = "The müll was built in 1811.\nIt burnt down twice. 🙂\n" * 30
 ANALYSIS = {"summary": "It burnt. " * 20, "detail": list(range(500)), "meta": {"n": 3}}
@@ -322,6 +323,17 @@ def test_a_view_is_a_path_that_loads_nothing(desk: Desk) -> None:
         context.read(context.analysis.sumary)
 
 
+@pytest.mark.parametrize("step", [None, 1.5, True, (1, 2), slice(0, 4, 2), slice("a", "b")])
+def test_a_step_that_is_none_is_refused_where_it_is_written(step: Any, desk: Desk) -> None:
+    with pytest.raises(BadPath, match="no such step"):
+        desk.context().analysis["detail"][step]
+
+
+def test_a_number_of_numpys_is_an_index(desk: Desk) -> None:
+    place: Any = np.int64(2)
+    assert desk.context().read(desk.context().analysis["detail"][place]) == 2
+
+
 def test_a_mistyped_method_or_name_is_an_attribute_error_that_offers_names(desk: Desk) -> None:
     context = desk.context()
     with pytest.raises(AttributeError, match="Nearest: report"):
@@ -370,6 +382,34 @@ def test_a_child_with_no_names_sees_nothing_and_one_with_none_said_sees_all(desk
     assert list(parent.child(AgentId("a1.2"))) == ["analysis", "matrix", "report"]
     narrow = parent.child(AgentId("a1.3"), ["report"])
     assert narrow.child(AgentId("a1.3.1")).visible == frozenset(["report"])
+
+
+def test_of_two_writes_at_once_the_newer_version_stays(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = desk.context("a1", visible=("report",))
+    first, second = parent.child(AgentId("a1.1")), parent.child(AgentId("a1.2"))
+    put_value = desk.store.put_value
+
+    def overtaken(name: str, value: object) -> Ref:
+        monkeypatch.setattr(desk.store, "put_value", put_value)
+        ref = put_value(name, value)
+        second.store(name, "newer")  # another thread, before the first has shown what it wrote
+        return ref
+
+    monkeypatch.setattr(desk.store, "put_value", overtaken)
+    first.store("note", "older")
+    assert parent.read("note") == "newer"
+    assert first.read("note") == "older"
+
+
+def test_what_is_given_by_reference_is_that_version(desk: Desk) -> None:
+    old = desk.context().store("note", "older")
+    desk.context().store("note", "newer")
+    context = AgentContext(desk.store, desk.recorder, visible=[old])
+    assert context.read("note") == "older"
+    assert context.child(AgentId("a1")).read("note") == "older"
+    assert context.visible == frozenset(("note",))
 
 
 def test_agents_side_by_side_do_not_see_each_other_but_their_parent_sees_all(desk: Desk) -> None:

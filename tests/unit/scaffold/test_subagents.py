@@ -567,6 +567,17 @@ async def test_agents_do_not_go_round_in_a_circle(grove: Grove) -> None:
     assert started(grove).keys() == {"a1", "a1.2", "a1.3", "a1.2.3", "a1.3.1"}
 
 
+@pytest.mark.parametrize("task", ["", " \n", "Read it\ud800."])
+async def test_a_task_that_can_be_none_fails_alone(grove: Grove, task: str) -> None:
+    seat, context = grove.root(grove.tree())
+    async with Children(seat, context) as children:
+        failed, done = await children.run_all(
+            [SubTask(agent=FINISHES, task=task), SubTask(agent=FINISHES, task="Read it.")]
+        )
+    assert isinstance(failed, InputError)
+    assert outcome_of(done) == DONE
+
+
 async def test_another_kind_of_agent_with_the_same_task_is_no_circle(grove: Grove) -> None:
     seat, context = grove.root(grove.tree())
 
