@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from inspect import signature
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, cast, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from rlm_runtime.errors import InputError
 from rlm_runtime.scaffold.agent import Agent
@@ -13,6 +15,7 @@ from rlm_runtime.scaffold.recipes.classify_each import ClassifyEach
 from rlm_runtime.scaffold.recipes.direct import Direct
 from rlm_runtime.scaffold.recipes.map_reduce import MapReduce
 from rlm_runtime.scaffold.recipes.search_agent import SearchAgent
+from rlm_runtime.scaffold.typed_answer import AnswerType
 from rlm_runtime.types import AgentKind, Limits
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from rlm_runtime.api.session import AsyncRLM
     from rlm_runtime.api.texts import Sources
     from rlm_runtime.scaffold.agent_context import AgentContext
+    from rlm_runtime.scaffold.recipes.plan import Plan
     from rlm_runtime.scheduler import Progress
 
 KINDS: Mapping[AgentKind, Callable[..., Agent]] = {
@@ -38,20 +42,58 @@ def make(kind: AgentKind, **options: Any) -> Agent:
     Args:
         kind: Who decides its steps.
         options: Of the kind: `exhaustive` of `search`, `labels` of `classify_each`, `combine` of
-            `map_reduce`, `role` of `calls`, ... A class in `KINDS` says all of them.
+            `map_reduce`, `role` of `calls`, ... A class in `KINDS` says all of them. An
+            `answer_type` may be whatever `llm_map` takes for one.
 
     Raises:
-        InputError: There is no such kind, or it has no such option.
+        InputError: There is no such kind, it has no such option, or an option can't be that.
     """
     maker = KINDS.get(kind)
     if maker is None:
         raise InputError(f"There is no agent {kind!r}.", f"One of: {', '.join(KINDS)}.")
-    known = signature(maker).parameters
+    types = get_type_hints(maker.__init__)
+    known = [name for name in types if name != "return"]
     for name in options:
         if name not in known:
-            has = f"It has: {', '.join(known)}." if known else "It has none."
-            raise InputError(f"An agent {kind!r} has no option {name!r}.", has)
-    return maker(**options)
+            raise InputError(
+                f"An agent {kind!r} has no option {name!r}.", f"It has: {', '.join(known)}."
+            )
+    return maker(**{name: _option(name, value, types[name]) for name, value in options.items()})
+
+
+def _option(name: str, value: object, kind: object) -> object:
+    """What is given for an option, as the agent has it: labels from a list are a tuple."""
+    if name == "answer_type" and value is not None:
+        return AnswerType.of(value)
+    try:
+        # Any: what can be a type is known to pydantic alone
+        return TypeAdapter(cast(Any, kind)).validate_python(value)
+    except ValidationError as err:
+        why = "; ".join(error["msg"] for error in err.errors(include_url=False))
+        raise InputError(
+            f"The option {name}={value!r} can't be used: {why}.", "Give another."
+        ) from err
+
+
+def meant(agent: Agent | AgentKind | Literal["auto"], *, exhaustive: bool) -> Agent | None:
+    """The agent that was asked for; `None`: the best one for the task.
+
+    Raises:
+        InputError: It is none; or it is no search, and is to be exhaustive.
+    """
+    if agent == "auto":
+        return None
+    if isinstance(agent, str):
+        return make(agent, **({"exhaustive": True} if exhaustive else {}))
+    if isinstance(agent, type) or not hasattr(agent, "kind"):
+        raise InputError(
+            f"{agent!r} is no agent.", f"Give one, or its kind: auto, {', '.join(KINDS)}."
+        )
+    if not exhaustive:
+        return agent
+    if not isinstance(agent, SearchAgent):
+        raise InputError("Only a search can be exhaustive.", "Leave it out.")
+    return replace(agent, exhaustive=True)
 
 
 class SessionAgent:
@@ -72,8 +114,14 @@ class SessionAgent:
         *,
         limits: Limits | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        on_plan: Callable[[Plan], None] | None = None,
     ) -> Result:
         """Work on a task; see `AsyncRLM.run`."""
         return await self._session.run(
-            task, context, agent=self.agent, limits=limits, on_progress=on_progress
+            task,
+            context,
+            agent=self.agent,
+            limits=limits,
+            on_progress=on_progress,
+            on_plan=on_plan,
         )

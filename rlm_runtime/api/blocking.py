@@ -184,8 +184,14 @@ class BlockingAgent:
         *,
         limits: Limits | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        on_plan: Callable[[Plan], None] | None = None,
     ) -> Result:
         """Work on a task; see `AsyncRLM.run`."""
         return self._session.run(
-            task, context, agent=self.agent, limits=limits, on_progress=on_progress
+            task,
+            context,
+            agent=self.agent,
+            limits=limits,
+            on_progress=on_progress,
+            on_plan=on_plan,
         )

@@ -10,18 +10,19 @@ from typing import Any, Literal, Self, cast
 
 import anyio
 
-from rlm_runtime.api.agents import SessionAgent, make
+from rlm_runtime.api.agents import SessionAgent, make, meant
 from rlm_runtime.api.engine_life import EngineLife, Internals
-from rlm_runtime.api.leaf_agent import LeafAgent
+from rlm_runtime.api.leaf_agent import LeafAgent, check_texts
+from rlm_runtime.api.planned_agent import PlannedAgent
 from rlm_runtime.api.result import Result, Source
 from rlm_runtime.api.texts import Sources, Texts
 from rlm_runtime.config import Config, config_digest, load, state_home
 from rlm_runtime.engine import model_files
 from rlm_runtime.engine.base import EngineInfo
-from rlm_runtime.errors import Cancelled, EngineDead, InputError, RLMError
+from rlm_runtime.errors import Cancelled, ContextError, EngineDead, InputError, RLMError
 from rlm_runtime.profiler import Ledger
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
-from rlm_runtime.scaffold.agent import Agent, run_agent
+from rlm_runtime.scaffold.agent import Agent, check_task, run_agent
 from rlm_runtime.scaffold.agent_context import AgentContext
 from rlm_runtime.scaffold.choosing import auto
 from rlm_runtime.scaffold.corpus import Corpus
@@ -122,8 +123,12 @@ class AsyncRLM:
             name: An identifier; without one, made from the file's name, or `text`.
 
         Raises:
-            InputError: It is empty, not text or can't be read; or the name is no identifier.
+            InputError: It is empty, not text or can't be read; or the name is no identifier. Or
+                the session is closed.
+            ContextError: It is a reference that this session did not give.
+            QuotaExceeded: The store, or the disk behind it, is full.
         """
+        self._check_open()
         return self._texts.store(value, name)
 
     def context(
@@ -205,21 +210,27 @@ class AsyncRLM:
                 kind. `None`: all texts that were stored.
             agent: Who works on it; `None` is the configuration's (`agents.kind`).
             limits: Bounds of this task; the configuration's where `None`.
-            exhaustive: Of a search: let the model rank every chunk, however long the texts are.
+            exhaustive: Let the model rank every chunk, however long the texts are; of a search.
             on_progress: Called in the event loop at each change; must be quick.
-            on_plan: Called with what the task can cost at most, before it begins, where that is
-                known: not for agents whose steps the model decides.
+            on_plan: Called with what the task can cost at most, before it begins: of `map_reduce`
+                and `classify_each`. The texts are measured once more for it.
+
+        Returns:
+            What came of it. A limit is no error but its `stop_reason`; so is a plan that is over
+            the limits and is not to be cut down to them.
 
         Raises:
-            InputError: The task or a text can't be used; nothing was started.
+            InputError: The task or a text can't be used, or no agent is meant; nothing was started
+                where that shows before.
+            ContextError: A reference, or the context, is not this session's.
             PromptTooLong: The task does not fit the window.
-            LimitExceeded: The task's plan is over its limits, and is not to be cut down to them.
+            RLMError: Why the agent can't go on.
             EngineError: The engine could not start, or died (`EngineDead`). The session goes on:
                 the next task starts a new one.
         """
-        if not task.strip():
-            raise InputError("The question is empty.", "Ask something.")
-        chosen = self._named(agent or self.config.agents.kind, exhaustive=exhaustive)
+        self._check_open()
+        check_task(task)
+        chosen = meant(agent or self.config.agents.kind, exhaustive=exhaustive)
         if isinstance(chosen, SearchAgent):
             self.check(task)
         given, texts = self._given(context)
@@ -228,13 +239,15 @@ class AsyncRLM:
         parts = await self.internals()
         if chosen is None:
             chosen = self._best(task, given, parts.engine.info)
+            if isinstance(chosen, SearchAgent):
+                chosen = replace(chosen, texts=texts, exhaustive=exhaustive)
+        if on_plan is not None and isinstance(chosen, MapReduce | ClassifyEach):
+            chosen = PlannedAgent(chosen, on_plan)
         job = Job(limits or Limits(**self.config.limits.model_dump()), on_progress)
         self._agents += 1
         seat = Seat(self._tree(parts, job, given), AgentId(f"a{self._agents}"))
         own = given.child(seat.agent_id, budget=seat.tree.agent_reads())
         try:
-            if on_plan is not None and isinstance(chosen, MapReduce | ClassifyEach):
-                on_plan(await chosen.plan(seat, task, own))
             result = await run_agent(chosen, seat, task, own)
         except EngineDead as err:
             self._error = err
@@ -270,9 +283,11 @@ class AsyncRLM:
             that fails does not fail the others.
 
         Raises:
-            InputError: The type is none that can be asked for.
+            InputError: The type is none that can be asked for; or chunks, questions or choices are
+                no lists of texts.
             EngineError: As `run`.
         """
+        check_texts(chunks=chunks, questions=questions, choices=choices)
         answer = None if answer_type is None else AnswerType.of(answer_type)
         agent = LeafAgent(
             lambda calls: calls.map(
@@ -328,20 +343,18 @@ class AsyncRLM:
     ) -> tuple[AgentContext, tuple[Ref, ...]]:
         """What a task is about: the values it may read, and the texts as they were given."""
         if isinstance(context, AgentContext):
+            if not context.is_of(self._values):
+                raise ContextError(
+                    "The context belongs to another session.", "Make one with this session's."
+                )
             return context, ()
         refs = self._texts.refs(context)
-        names = {ref.name for ref in refs}
-        return AgentContext(self._values, self._recorder, visible=names), refs
+        texts = tuple(ref for ref in refs if ref.kind == "str")
+        return AgentContext(self._values, self._recorder, visible=refs), texts
 
-    def _named(
-        self, agent: Agent | AgentKind | Literal["auto"], *, exhaustive: bool
-    ) -> Agent | None:
-        """The agent that was asked for; `None`: the best one for the task."""
-        if agent == "auto":
-            return None
-        if not isinstance(agent, str):
-            return agent
-        return make(agent, **({"exhaustive": True} if exhaustive else {}))
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise InputError("The session is closed.", "Open a new one.")
 
     def _best(self, task: str, context: AgentContext, info: EngineInfo) -> Agent:
         choice = auto(

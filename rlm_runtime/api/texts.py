@@ -15,6 +15,9 @@ Sources = Source | Sequence[Source] | Mapping[str, Source]
 """One text, several, or several by name."""
 
 
+_UNNAMED = "text"
+
+
 class Texts:
     """What the user gave, in a store.
 
@@ -43,9 +46,17 @@ class Texts:
 
         Raises:
             InputError: It is empty, not text or can't be read; or the name is no identifier.
+            ContextError: It is a reference that this session did not give.
         """
         if isinstance(value, Ref):
+            self._store.slice(value, 0, 0)  # raises what is wrong with a reference
             return value
+        if not isinstance(value, str | bytes | Path):
+            raise InputError(
+                f"A value of type {type(value).__name__} is no text.",
+                "Store it in a context (`context().store(name, value)`), which takes values of "
+                "other kinds too, and give that one.",
+            )
         if isinstance(value, Path):
             identity = _identity(value)
             known = self._files.get(identity)
@@ -54,7 +65,7 @@ class Texts:
             ref = self._store.put_file(name or name_for(value, self._store.names()), value)
             self._files[identity] = ref
         else:
-            name = name or "text"
+            name = name or _UNNAMED
             if not value:
                 raise InputError(
                     f"The text {name!r} is empty.", "Give a text with something in it."
@@ -82,14 +93,39 @@ class Texts:
         return ref
 
     def refs(self, sources: Sources | None) -> tuple[Ref, ...]:
-        """Store what is given; `None`: all that was given before."""
+        """Store what is given, each under a name of its own; `None`: all that was given before.
+
+        Raises:
+            InputError: As `store`; or two versions of one name are given.
+            ContextError: As `store`.
+        """
         if sources is None:
             return self.given
         if isinstance(sources, Mapping):
-            return tuple(self.store(value, name) for name, value in sources.items())
-        if isinstance(sources, str | bytes | Path | Ref):
-            return (self.store(sources),)
-        return tuple(self.store(value) for value in sources)
+            refs = [self.store(value, name) for name, value in sources.items()]
+        elif isinstance(sources, Sequence) and not isinstance(sources, str | bytes):
+            refs = self._each(sources)
+        else:
+            refs = [self.store(sources)]
+        versions: dict[str, Ref] = {}
+        for ref in refs:
+            other = versions.setdefault(ref.name, ref)
+            if other != ref:
+                raise InputError(
+                    f"Versions {other.version} and {ref.version} of {ref.name!r} are both given.",
+                    "Give one of them, or store the other one under a name of its own.",
+                )
+        return tuple(versions.values())
+
+    def _each(self, values: Sequence[Source]) -> list[Ref]:
+        """Several texts, in order. Those without a name get one that none of the others has."""
+        refs = {i: self.store(v) for i, v in enumerate(values) if not isinstance(v, str | bytes)}
+        taken = {ref.name for ref in refs.values()}
+        for i, value in enumerate(values):
+            if i not in refs:
+                refs[i] = self.store(value, name_for(Path(_UNNAMED), taken))
+                taken.add(refs[i].name)
+        return [refs[i] for i in range(len(values))]
 
 
 def _identity(file: Path) -> tuple[Path, int, int]:
