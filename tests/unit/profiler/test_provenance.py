@@ -176,6 +176,26 @@ def test_a_task_and_a_result_may_carry_what_their_author_knew(log: Log) -> None:
     assert graph.sources(own) == (Reading("a1", text, 1, 25, ((0, 100),)),)
 
 
+def test_the_sources_of_a_value_are_those_next_to_it(log: Log) -> None:
+    text = log.store(USER, "text")
+    log.read("a1", text)
+    notes = log.store("a1", "notes")
+    log.read("a2", notes)
+    summary = log.store("a2", "summary")
+    graph = log.graph()
+    assert [one.value for one in graph.sources(summary)] == [notes]
+    assert graph.depends_on(summary).values == {text: "read", notes: "read"}
+
+
+def test_an_agent_that_bears_on_a_value_by_readings_is_not_counted_as_told(log: Log) -> None:
+    log.start("a1")
+    log.start("a1.1", "a1", "fork")
+    log.start("a1.2", "a1")
+    log.read("a1.1", log.store("a1.2", "notes"))
+    value = log.store("a1.1", "value")
+    assert log.graph().depends_on(value).agents == {"a1": "read", "a1.1": "read", "a1.2": "read"}
+
+
 def test_an_agent_changes_with_the_value_it_returns_unread(log: Log) -> None:
     value = log.store(USER, "value")
     log.start("a1")
@@ -218,6 +238,13 @@ def test_a_log_without_beginnings_has_a_graph(log: Log) -> None:
     assert graph.values[lost] == ValueNode()
     assert graph.agents["a1.1"] == AgentNode()
     assert graph.depends_on(value).values == {lost: "read"}
+
+
+def test_a_value_that_was_read_before_it_was_stored_does_not_depend_on_itself(log: Log) -> None:
+    value = ValueId("value", 1)
+    log.read("a1", value)
+    assert log.store("a1", "value") == value
+    assert log.graph().depends_on(value) == Reached({}, {"a1": "read"})
 
 
 def test_a_value_is_found_by_name_and_version(log: Log) -> None:
