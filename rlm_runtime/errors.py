@@ -2,6 +2,7 @@
 
     RLMError
     ├── InputError            bad arguments, files or text; raised before any work
+    │   └── RunChanged        a run to be resumed was asked with something else than there is now
     ├── ConfigError           an unknown key, a value out of range, an unreadable file
     ├── ModelError            model files missing, incomplete, corrupt, or unusable
     ├── EngineError
@@ -55,6 +56,23 @@ class InputError(RLMError):
 
     code = "bad_input"
     exit_code = 2
+
+
+class RunChanged(InputError):
+    """A run can't go on as it was: what it was asked with has changed.
+
+    Attributes:
+        changes: Each in a few words.
+    """
+
+    code = "run_changed"
+
+    def __init__(self, changes: tuple[str, ...]) -> None:
+        super().__init__(
+            f"The run was asked with something else: {'; '.join(changes)}.",
+            "Bring it back, or take what still fits: --anyway (in a program, anyway=True).",
+        )
+        self.changes = changes
 
 
 class ConfigError(RLMError):

@@ -13,6 +13,7 @@ from rlm_runtime.scaffold.agent import Agent
 from rlm_runtime.scaffold.calls.agent import CallsAgent
 from rlm_runtime.scaffold.recipes.classify_each import ClassifyEach
 from rlm_runtime.scaffold.recipes.direct import Direct
+from rlm_runtime.scaffold.recipes.labels import check_labels, labels_of
 from rlm_runtime.scaffold.recipes.map_reduce import MapReduce
 from rlm_runtime.scaffold.recipes.search_agent import SearchAgent
 from rlm_runtime.scaffold.typed_answer import AnswerType
@@ -58,7 +59,10 @@ def make(kind: AgentKind, **options: Any) -> Agent:
             raise InputError(
                 f"An agent {kind!r} has no option {name!r}.", f"It has: {', '.join(known)}."
             )
-    return maker(**{name: _option(name, value, types[name]) for name, value in options.items()})
+    agent = maker(**{name: _option(name, value, types[name]) for name, value in options.items()})
+    if isinstance(agent, ClassifyEach) and "labels" in options:
+        check_labels(agent.labels)
+    return agent
 
 
 def _option(name: str, value: object, kind: object) -> object:
@@ -75,20 +79,24 @@ def _option(name: str, value: object, kind: object) -> object:
         ) from err
 
 
-def meant(agent: Agent | AgentKind | Literal["auto"], *, exhaustive: bool) -> Agent | None:
+def meant(
+    agent: Agent | AgentKind | Literal["auto"], task: str, *, exhaustive: bool
+) -> Agent | None:
     """The agent that was asked for; `None`: the best one for the task.
 
     Raises:
-        InputError: It is none; or it is no search, and is to be exhaustive.
+        InputError: It is none; it is no search, and is to be exhaustive; or it has no labels.
     """
     if agent == "auto":
         return None
     if isinstance(agent, str):
-        return make(agent, **({"exhaustive": True} if exhaustive else {}))
+        agent = make(agent, **({"exhaustive": True} if exhaustive else {}))
     if isinstance(agent, type) or not hasattr(agent, "kind"):
         raise InputError(
             f"{agent!r} is no agent.", f"Give one, or its kind: auto, {', '.join(KINDS)}."
         )
+    if isinstance(agent, ClassifyEach):
+        check_labels(agent.labels or labels_of(task))
     if not exhaustive:
         return agent
     if not isinstance(agent, SearchAgent):

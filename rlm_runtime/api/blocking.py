@@ -21,7 +21,7 @@ from rlm_runtime.scaffold.agent import Agent
 from rlm_runtime.scaffold.agent_context import AgentContext
 from rlm_runtime.scaffold.leaf_calls import LeafAnswer
 from rlm_runtime.scaffold.recipes.plan import Plan
-from rlm_runtime.scheduler import Progress
+from rlm_runtime.scheduler import FinishedCalls, Progress
 from rlm_runtime.types import AgentKind, Limits, Ref
 
 T = TypeVar("T")
@@ -37,6 +37,8 @@ class RLM:
         config: As `AsyncRLM`.
         on_stage: As `AsyncRLM`; called in the session's own thread.
         shared_text: As `AsyncRLM`.
+        resume: As `AsyncRLM`.
+        anyway: As `AsyncRLM`.
     """
 
     def __init__(
@@ -45,12 +47,16 @@ class RLM:
         *,
         on_stage: Callable[[str], None] | None = None,
         shared_text: str | None = None,
+        resume: Path | str | None = None,
+        anyway: bool = False,
     ) -> None:
         self._is_closed = False
         self._exit = ExitStack()
         self._portal = self._exit.enter_context(anyio.from_thread.start_blocking_portal())
         try:
-            self._session = AsyncRLM(config, on_stage=on_stage, shared_text=shared_text)
+            self._session = AsyncRLM(
+                config, on_stage=on_stage, shared_text=shared_text, resume=resume, anyway=anyway
+            )
         except BaseException:
             self._exit.close()
             raise
@@ -64,6 +70,11 @@ class RLM:
     def ledger(self) -> Ledger:
         """Figures of everything so far."""
         return self._session.ledger
+
+    @property
+    def resumed(self) -> FinishedCalls | None:
+        """The finished calls of the run that is resumed; `None` when none is."""
+        return self._session.resumed
 
     @property
     def run_directory(self) -> Path | None:

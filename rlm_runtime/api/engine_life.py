@@ -12,10 +12,11 @@ import anyio
 from rlm_runtime.config import Config
 from rlm_runtime.engine import model_files
 from rlm_runtime.engine.base import Engine, EngineStats
+from rlm_runtime.engine.model_identity import model_digest
 from rlm_runtime.errors import InputError
 from rlm_runtime.prompt import Layout
 from rlm_runtime.scaffold.corpus import Corpus
-from rlm_runtime.scheduler import Scheduler
+from rlm_runtime.scheduler import FinishedCalls, Scheduler
 from rlm_runtime.tracing import EngineStarted, Recorder
 
 
@@ -53,6 +54,7 @@ class EngineLife:
         corpus: The session's texts, with the layout of its prompts.
         recorder: Where the engine's start is recorded.
         on_stage: Called with a few words at each step of a boot.
+        finished: What the run that is resumed had finished.
     """
 
     def __init__(
@@ -62,12 +64,14 @@ class EngineLife:
         corpus: Corpus,
         recorder: Recorder,
         on_stage: Callable[[str], None] | None,
+        finished: FinishedCalls | None = None,
     ) -> None:
         self._config = config
         self._model = model
         self._corpus = corpus
         self._recorder = recorder
         self._on_stage = on_stage
+        self._finished = finished
         self._parts: Internals | None = None
         self._booting = anyio.Lock()
         self._is_over = False
@@ -150,6 +154,7 @@ class EngineLife:
                 shared_prefix_digest=layout.shared_digest,
                 shared_prefix_tokens=len(layout.shared_ids),
                 boot_s=boot_s,
+                model_digest=model_digest(self._model.path),
             )
         )
         scheduler = Scheduler(
@@ -157,5 +162,6 @@ class EngineLife:
             self._recorder,
             shared_tokens=len(layout.shared_ids),
             max_queued_calls=self._config.scheduler.max_queued_calls,
+            finished=self._finished,
         )
         return Internals(engine, scheduler, layout, self._corpus, self._recorder)

@@ -8,18 +8,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
-import anyio
-
+from rlm_runtime.api import recording
 from rlm_runtime.api.agents import SessionAgent, make, meant
 from rlm_runtime.api.engine_life import EngineLife, Internals
 from rlm_runtime.api.leaf_agent import LeafAgent, check_texts
 from rlm_runtime.api.planned_agent import PlannedAgent
 from rlm_runtime.api.result import Result, Source
+from rlm_runtime.api.resuming import finished_calls
 from rlm_runtime.api.texts import Sources, Texts
-from rlm_runtime.config import Config, config_digest, load, state_home
+from rlm_runtime.config import Config, load, state_home
 from rlm_runtime.engine import model_files
 from rlm_runtime.engine.base import EngineInfo
-from rlm_runtime.errors import Cancelled, ContextError, EngineDead, InputError, RLMError
+from rlm_runtime.errors import ContextError, EngineDead, InputError
 from rlm_runtime.profiler import Ledger
 from rlm_runtime.prompt import ChatTemplate, Layout, Tokenizer
 from rlm_runtime.scaffold.agent import Agent, check_task, run_agent
@@ -39,10 +39,9 @@ from rlm_runtime.scaffold.recipes.search_agent import (
 )
 from rlm_runtime.scaffold.tree import Seat, Tree
 from rlm_runtime.scaffold.typed_answer import AnswerType
-from rlm_runtime.scheduler import Job, Progress
+from rlm_runtime.scheduler import FinishedCalls, Job, Progress
 from rlm_runtime.store import ContextStore
 from rlm_runtime.store.budget import ReadBudget
-from rlm_runtime.tracing import Recorder, RunFinished, new_run_directory, run_started
 from rlm_runtime.types import AgentId, AgentKind, Limits, Ref
 
 
@@ -58,11 +57,17 @@ class AsyncRLM:
         on_stage: Called with a few words at each step of a boot.
         shared_text: Another system text than the one that ships, to compare the two; `None` is
             the right value.
+        resume: The directory of a run that died or was stopped: calls that ask what it had
+            finished take its results, and the engine makes the others. Ask the same as then.
+        anyway: Resume it although settings, model or version have changed: what still asks the
+            same is taken.
 
     Raises:
         ConfigError: The configuration can't be used.
         ModelError: The model is not prepared, incomplete, or its chat template is unusable.
-        TraceError: The run directory can't be made.
+        TraceError: The run directory can't be made; or the run to be resumed can't be read.
+        RunChanged: The run to be resumed was asked with something else.
+        InputError: It goes on still.
     """
 
     def __init__(
@@ -71,6 +76,8 @@ class AsyncRLM:
         *,
         on_stage: Callable[[str], None] | None = None,
         shared_text: str | None = None,
+        resume: Path | str | None = None,
+        anyway: bool = False,
     ) -> None:
         self.config = config if isinstance(config, Config) else load(config).config
         model = model_files.resolve(self.config.model)
@@ -88,15 +95,21 @@ class AsyncRLM:
         self.ledger = Ledger()
         self._corpus = Corpus(self._values, self.layout, self.config.search.chunk_tokens)
         check_window(self._corpus, self.config.engine.window_tokens)
-        self._recorder = _open_recorder(self.config)
-        self._recorder.subscribe(self.ledger.add)
-        self._engine = EngineLife(self.config, model, self._corpus, self._recorder, on_stage)
+        self.resumed: FinishedCalls | None = None
+        if resume is not None:
+            self.resumed = finished_calls(
+                Path(resume), self.config, model, self.layout, anyway=anyway
+            )
+        earlier = None if self.resumed is None else self.resumed.directory
+        self._recorder = recording.begin(self.config, self.ledger.add, earlier)
+        self._engine = EngineLife(
+            self.config, model, self._corpus, self._recorder, on_stage, self.resumed
+        )
         self._texts = Texts(self._values, self._recorder)
         self._memo = ScoreMemo()
         self._agents = 0
         self._error: BaseException | None = None
         self._is_closed = False
-        self._recorder.emit(run_started(self._recorder.run_id, config_digest(self.config)))
 
     @property
     def run_directory(self) -> Path | None:
@@ -230,7 +243,7 @@ class AsyncRLM:
         """
         self._check_open()
         check_task(task)
-        chosen = meant(agent or self.config.agents.kind, exhaustive=exhaustive)
+        chosen = meant(agent or self.config.agents.kind, task, exhaustive=exhaustive)
         if isinstance(chosen, SearchAgent):
             self.check(task)
         given, texts = self._given(context)
@@ -322,21 +335,7 @@ class AsyncRLM:
             return
         self._is_closed = True
         counted = await self._engine.close()
-        outcome, code = _end(self._error)
-        self._recorder.emit(
-            RunFinished(
-                at_s=self._recorder.now(),
-                outcome=outcome,
-                error_code=code,
-                engine_prompt_tokens=counted and counted.prompt_tokens,
-                engine_cached_tokens=counted and counted.cached_tokens,
-                engine_computed_tokens=counted and counted.computed_tokens,
-                engine_generated_tokens=counted and counted.generated_tokens,
-                engine_preemptions=counted and counted.preemptions,
-                wall_s=self._recorder.now(),
-            )
-        )
-        self._recorder.close()
+        recording.end(self._recorder, counted, self._error)
 
     def _given(
         self, context: Sources | AgentContext | None
@@ -382,19 +381,3 @@ class AsyncRLM:
                 owner="tree",
             ),
         )
-
-
-def _open_recorder(config: Config) -> Recorder:
-    if not config.run.keep:
-        return Recorder(None)
-    return Recorder(config.run.directory or new_run_directory(state_home() / "runs"))
-
-
-def _end(error: BaseException | None) -> tuple[Literal["ok", "failed", "cancelled"], str | None]:
-    if error is None:
-        return "ok", None
-    if isinstance(error, RLMError) and not isinstance(error, Cancelled):
-        return "failed", error.code
-    if isinstance(error, KeyboardInterrupt | anyio.get_cancelled_exc_class() | Cancelled):
-        return "cancelled", None
-    return "failed", type(error).__name__

@@ -31,6 +31,7 @@ __all__ = [
     "Key",
     "Loaded",
     "builtin_configs",
+    "config_bytes",
     "config_digest",
     "explain",
     "home",
@@ -101,9 +102,13 @@ def config_digest(config: Config) -> str:
 
     Where a run is written (`run`) is left out, so that two runs of one configuration agree.
     """
+    return blake2b(config_bytes(config), digest_size=16).hexdigest()
+
+
+def config_bytes(config: Config) -> bytes:
+    """These settings as JSON: what `config_digest` is the digest of."""
     tree = config.model_dump(mode="json", exclude={"run"})
-    text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    return json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _find(source: str | Path) -> tuple[Path, str]:

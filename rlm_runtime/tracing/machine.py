@@ -36,6 +36,14 @@ def machine() -> str:
     )
 
 
+def package_version() -> str:
+    """The version of this package; "unknown" in a source tree that is not installed."""
+    try:
+        return version("rlm-vllm")
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def run_started(run_id: RunId, config_digest: str, resumes: Path | None = None) -> RunStarted:
     """The first event of a log.
 
@@ -44,16 +52,12 @@ def run_started(run_id: RunId, config_digest: str, resumes: Path | None = None) 
         config_digest: Of the configuration the run uses.
         resumes: The directory of the run that this one goes on with.
     """
-    try:
-        package_version = version("rlm-vllm")
-    except PackageNotFoundError:
-        package_version = "unknown"  # run from a source tree that is not installed
     return RunStarted(
         at_s=0.0,
         schema_version=SCHEMA_VERSION,
         run_id=run_id,
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-        package_version=package_version,
+        package_version=package_version(),
         python=platform.python_version(),
         machine=machine(),
         config_digest=config_digest,
