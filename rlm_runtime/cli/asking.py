@@ -11,13 +11,15 @@ from typing import Any, Literal, get_args
 from rlm_runtime.api import RLM, AsyncRLM, Result
 from rlm_runtime.api.agents import KINDS, make
 from rlm_runtime.cli import answers, graphing, options, outcomes, progress
-from rlm_runtime.cli.command import DONE, Document
+from rlm_runtime.cli.command import DONE, FAILED, Document
 from rlm_runtime.cli.first_use import get_ready
 from rlm_runtime.cli.inputs import STDIN, Source, Text, check_question, sources
 from rlm_runtime.cli.interrupts import Terminated
 from rlm_runtime.cli.terminal import Terminal, shown_path
 from rlm_runtime.errors import EngineDead, InputError, RLMError, TraceError
 from rlm_runtime.scaffold.agent import Agent
+from rlm_runtime.scaffold.recipes.classify_each import ClassifyEach
+from rlm_runtime.scaffold.recipes.labels import check_labels, labels_of
 from rlm_runtime.scaffold.recipes.levels import Combine
 from rlm_runtime.scaffold.recipes.plan import Over, Plan
 from rlm_runtime.scaffold.recipes.search_agent import SearchAgent
@@ -83,6 +85,8 @@ def ask(wish: Wish, terminal: Terminal, document: Document) -> int:
     for question in wish.questions:
         check_question(question)
     given = sources(wish.files)
+    if wish.output is not None:
+        outcomes.check_output(wish.output, (source.path for source in given))
     get_ready(config, terminal)
     boot = progress.Boot()
     rlm = RLM(config, on_stage=boot.tell)
@@ -140,6 +144,8 @@ def _one_of(option: str, value: str | None, known: Iterable[str]) -> Any:  # Any
 def _check_ways(wish: Wish, terminal: Terminal) -> None:
     if wish.questions:
         return
+    if wish.output is not None:
+        raise InputError("--output needs a question.", "Give one or more with -q.")
     if terminal.wants_json:
         raise InputError("--json needs a question.", "Give one or more with -q.")
     if STDIN in wish.files or not terminal.can_ask:
@@ -191,9 +197,11 @@ class _Session:
         self._document["variables"] = variables
 
     def check(self, questions: Sequence[str]) -> None:
-        if isinstance(self._agent, SearchAgent):
-            for question in questions:
+        for question in questions:
+            if isinstance(self._agent, SearchAgent):
                 self._rlm.check(question)
+            elif isinstance(self._agent, ClassifyEach):
+                check_labels(self._agent.labels or labels_of(question))
 
     def start(self) -> None:
         self._is_started = True
@@ -208,9 +216,13 @@ class _Session:
             result = self._answer(question)
             code = code or outcomes.exit_code(result)
             self._show(result, f"Q: {question}" if several else "", is_first=number == 0)
-        if self._wish.output is not None:
-            outcomes.write(result, self._wish.output)
-            self._terminal.hint(f"result: {shown_path(self._wish.output)}")
+        output = self._wish.output
+        if output is not None and outcomes.has_result(result):
+            outcomes.write(result, output)
+            self._terminal.hint(f"result: {shown_path(output)}")
+        elif output is not None:
+            self._terminal.error(f"There is no result to write to {shown_path(output)}.")
+            code = code or FAILED
         return code
 
     def answer_on(self) -> int:

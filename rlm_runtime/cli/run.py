@@ -154,7 +154,7 @@ RunDir = Annotated[
     typer.Option(
         "--run-dir",
         metavar="DIR",
-        help="Where the run is written: events, prompts, values.",
+        help="Where the run is written: events, prompts, answers.",
         show_default="a new one in the state directory",
     ),
 ]

@@ -104,7 +104,7 @@ class Terminal:
         Raises:
             OutputClosed: Nobody reads it.
         """
-        text = json.dumps(_finite(document), ensure_ascii=False, indent=2, allow_nan=False)
+        text = json.dumps(finite(document), ensure_ascii=False, indent=2, allow_nan=False)
         # JSON leaves some control characters as they are; a terminal would obey them.
         text = "".join(f"\\u{ord(c):04x}" if c != "\n" and clean(c) != c else c for c in text)
         self._write(f"{text}\n".encode("utf-8", "backslashreplace"))
@@ -199,12 +199,12 @@ def shown_path(path: str | os.PathLike[str]) -> str:
     return clean(os.fsencode(path).decode("utf-8", "replace"))
 
 
-def _finite(value: object) -> object:
+def finite(value: object) -> object:
     """JSON has no infinity and no NaN: such a figure can't be known, so it is null."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -8,7 +8,7 @@ was computed stays computed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import anyio
 import anyio.to_thread
@@ -54,8 +54,8 @@ class LeafAnswer:
     """
 
     text: str = ""
-    ids: tuple[int, ...] = ()
-    prompt: Prompt | None = None
+    ids: tuple[int, ...] = field(default=(), repr=False)
+    prompt: Prompt | None = field(default=None, repr=False)
     value: object = None
     was_cut: bool = False
     error: RLMError | None = None

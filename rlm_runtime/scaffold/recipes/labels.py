@@ -54,7 +54,7 @@ def check_labels(labels: Sequence[str]) -> None:
     """Make sure that labels can be told apart.
 
     Raises:
-        InputError: There are fewer than two, one is empty, or two differ in case only.
+        InputError: There are fewer than two, one is empty, or two are the same but for case.
     """
     remedy = 'Name them in the question ("as bug, feature or question"), or give them as labels.'
     if len(labels) < 2:
@@ -63,9 +63,10 @@ def check_labels(labels: Sequence[str]) -> None:
     for label in labels:
         if not label.strip() or "\n" in label:
             raise InputError(f"{label!r} can't be a label.", "Give each some words on one line.")
-        other = seen.setdefault(_folded(label), label)
-        if other is not label:
+        other = seen.get(_folded(label))
+        if other is not None:
             raise InputError(f"The labels {other!r} and {label!r} are the same.", "Keep one.")
+        seen[_folded(label)] = label
 
 
 def label_meant(answer: str, labels: Sequence[str]) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from rlm_runtime.api import Result
@@ -131,8 +132,97 @@ def test_a_result_is_written_to_a_file(tmp_path: Path) -> None:
 def test_a_result_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"can't write|Can't write"):
         outcomes.write(RESULT, tmp_path / "no" / "such" / "folder")
-    with pytest.raises(InputError, match="no result"):
-        outcomes.write(replace(RESULT, answer=None, ref=None), tmp_path / "out")
+
+
+def test_a_structure_is_written_as_json_that_others_read(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    value = {3: [b"ab", float("inf")], "é": None}
+    outcomes.write(replace(RESULT, _load=lambda _: value), path)
+    assert json.loads(path.read_text(encoding="utf-8")) == {"3": ["base64:YWI=", None], "é": None}
+    outcomes.write(replace(RESULT, _load=lambda _: np.arange(4).reshape(2, 2)), path)
+    assert json.loads(path.read_text()) == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("options", [("--json",), ()])
+def test_a_file_for_the_result_is_checked_before_anything_starts(
+    rlm: Rlm, boots: Boots, text: Path, tmp_path: Path, model_dir: Path, options: tuple[str, ...]
+) -> None:
+    before = text.read_text()
+    for output in (tmp_path, tmp_path / "no" / "folder", text, text.parent / "." / text.name):
+        asked = ("run", text, "-q", "Who?", "--model", model_dir, *options)
+        ended = rlm(*asked, "--output", output)
+        assert ended.code == 2
+        assert "Can't write" in ended.err
+    assert not boots.engines
+    assert text.read_text() == before
+
+
+def test_a_file_for_the_result_needs_a_question(rlm: Rlm, text: Path, tmp_path: Path) -> None:
+    ended = rlm("run", text, "--output", tmp_path / "out")
+    assert ended.code == 2
+    assert "--output needs a question" in ended.err
+
+
+def test_no_result_writes_no_file_and_is_no_success(
+    rlm: Rlm, says: Boots, text: Path, tmp_path: Path, model_dir: Path
+) -> None:
+    out = tmp_path / "out.txt"
+    asked = ("run", text, "-q", "Is it a or b?", "--output", out, "--model", model_dir)
+    not_found = rlm(*asked)
+    assert (not_found.code, "Not found" in not_found.out) == (1, True)
+    ended = rlm(*asked, "--agent", "calls", "--max-turns", "1")
+    assert ended.code == 4
+    assert "there is no result" in ended.err
+    for err in (not_found.err, ended.err):
+        assert "There is no result to write" in err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--labels", ""), ("--labels", "a"), ("--labels", "a,a"), ("--agent", "classify_each")],
+)
+def test_labels_are_checked_before_an_engine_boots(
+    rlm: Rlm, boots: Boots, text: Path, model_dir: Path, options: tuple[str, ...]
+) -> None:
+    ended = rlm("run", text, "-q", "Which?", *options, "--model", model_dir)
+    assert ended.code == 2
+    assert "label" in ended.err
+    assert not boots.engines
+
+
+def test_what_a_result_lacks_is_said(
+    rlm: Rlm, says: Boots, tmp_path: Path, model_dir: Path
+) -> None:
+    rows = tmp_path / "rows.txt"
+    rows.write_text("Lovely!\nIt broke.\nLovely again!\n")
+    asked = ("run", rows, "-q", "Which?", "--over", "shrink", "--model", model_dir)
+    shrunk = rlm(*asked, "--labels", "a,b", "--max-calls", "2")
+    assert shrunk.code == 0
+    assert "1 row at the end left out" in shrunk.err
+    long = tmp_path / "long.txt"
+    long.write_text("The garden has an old wall.\n\n" * 500)
+    asked = ("run", long, "-q", "Translate.", "--over", "shrink", "--model", model_dir)
+    shrunk = rlm(*asked, "--combine", "join", "--max-calls", "2")
+    assert shrunk.code == 0
+    assert "5 chunks at the end left out" in shrunk.err
+    assert "cut at their longest" not in shrunk.err
+    says.says = ()
+    endless = rlm(*asked, "--combine", "join", "--max-calls", "2")
+    assert "The results of 2 chunks were cut" in endless.err
+
+
+def test_the_document_of_a_direct_answer_has_no_prompt(
+    rlm: Rlm, says: Boots, text: Path, model_dir: Path
+) -> None:
+    asked = ("run", text, "--agent", "direct", "-q", "Who?", "--model", model_dir, "--json")
+    (question,) = rlm(*asked).document["questions"]
+    assert question["detail"] == {
+        "text": "It rained.",
+        "value": "It rained.",
+        "was_cut": False,
+        "error": None,
+    }
 
 
 def test_a_plan_is_said_in_one_line() -> None:

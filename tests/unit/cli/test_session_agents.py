@@ -112,7 +112,7 @@ def test_values_that_are_no_text_are_not_searched(rlm: RLM, boots: Boots) -> Non
 @pytest.mark.parametrize("value", [{"rows": ["a", "b"]}, {"rows": 3}, [3], 3])
 def test_a_value_that_is_no_text_is_refused_with_what_takes_it(rlm: RLM, value: Any) -> None:
     with pytest.raises(InputError, match=r"no text\. Store it in a context"):
-        rlm.run("Which?", value, agent="classify_each")
+        rlm.run("Which?", value, agent="direct")
 
 
 def test_what_belongs_to_another_session_is_refused(rlm: RLM, config: Config, boots: Boots) -> None:
@@ -179,6 +179,7 @@ def test_labels_may_be_a_list(rlm: RLM, boots: Boots) -> None:
     [
         ("classify_each", {"labels": "good, bad"}),
         ("classify_each", {"each": "word"}),
+        ("classify_each", {"labels": ["good"]}),
         ("map_reduce", {"combine": "glue"}),
         ("map_reduce", {"over": "grow"}),
         ("direct", {"answer_type": "Report"}),
@@ -189,6 +190,12 @@ def test_an_option_that_cannot_be_that_is_refused(
 ) -> None:
     with pytest.raises(InputError):
         rlm.agent(kind, **options)
+
+
+def test_a_task_that_names_no_labels_starts_nothing(rlm: RLM, boots: Boots) -> None:
+    with pytest.raises(InputError, match="labels"):
+        rlm.run("Which?", "One.\nTwo.\n", agent="classify_each")
+    assert not boots.engines
 
 
 @pytest.mark.parametrize("agent", [3, MapReduce, ["direct"]])
@@ -233,8 +240,9 @@ def test_a_plan_over_the_limits_is_an_end(rlm: RLM, boots: Boots) -> None:
 
 
 def test_an_agent_that_can_make_no_plan_stands_in_the_log(rlm: RLM, boots: Boots) -> None:
-    with pytest.raises(InputError, match="labels"):
-        rlm.run("Which?", "One.\nTwo.\n", agent="classify_each", on_plan=lambda _: None)
+    agent = rlm.agent("classify_each", labels=("good", "bad"))
+    with pytest.raises(InputError, match="nothing to classify"):
+        agent.run("Which?", {}, on_plan=lambda _: None)
     assert rlm.run_directory is not None
     events = read_events(rlm.run_directory)
     agents = [e for e in events if isinstance(e, AgentStarted | AgentFinished)]

@@ -55,7 +55,8 @@ def test_any_text_is_a_question_with_none_or_several_labels(question: str) -> No
 
 
 @pytest.mark.parametrize(
-    "labels", [(), ("one",), ("a", ""), ("a", "two\nlines"), ("Bug", "bug"), ("bug", " bug ")]
+    "labels",
+    [(), ("one",), ("a", ""), ("a", "two\nlines"), ("Bug", "bug"), ("bug", " bug "), ("a", "a")],
 )
 def test_labels_that_cant_be_told_apart_are_refused(labels: tuple[str, ...]) -> None:
     with pytest.raises(InputError):
