@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from rlm_runtime.cli import graph_words as words
 from rlm_runtime.cli.graph_words import Tasks
-from rlm_runtime.profiler.provenance import Provenance, Reading, Starting, Writing
+from rlm_runtime.profiler.provenance import Entering, Provenance, Reading, Starting, Writing
 from rlm_runtime.profiler.provenance_flow import ValueId
 
 MOST_EDGES = 500
 """What Mermaid draws unless its `maxEdges` is raised (its configuration page)."""
 
-_ESCAPED = {ord(c): f"#{ord(c)};" for c in '"#&<>`\\'}
+_ESCAPED = {ord(c): f"#{ord(c)};" for c in '"#%&<>`\\'}
 """Characters that end a label, or mean something in it."""
 
 
@@ -70,6 +70,8 @@ def _edges(graph: Provenance, nodes: Mapping[str | ValueId, str]) -> Iterator[st
             case Reading():
                 facts = _label(words.reading_facts(graph, edge))
                 source, arrow, sink = edge.value, f'-->|"{facts}"|', edge.reader
+            case Entering():
+                continue
         if source in nodes and sink in nodes:
             yield f"{nodes[source]} {arrow} {nodes[sink]}"
     for agent, node in graph.agents.items():

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 
 from rlm_runtime.cli import graph_words as words
 from rlm_runtime.cli.graph_words import Tasks
-from rlm_runtime.profiler.provenance import USER, Provenance, Reached, Reading, Starting, Writing
+from rlm_runtime.profiler.provenance import (
+    USER,
+    Entering,
+    Provenance,
+    Reached,
+    Reading,
+    Starting,
+    Writing,
+)
 from rlm_runtime.profiler.provenance_flow import ValueId, Via
 
 DEEPEST = 24
@@ -35,6 +43,8 @@ def run_tree(graph: Provenance, tasks: Tasks) -> str:
         agent: Branch(f"{words.agent(agent)} {words.agent_facts(graph, agent, tasks)}")
         for agent in graph.agents
     }
+    # Where what an agent does is put: on its own line, or on that of its workflow's state.
+    places = {USER: user, **agents}
     parents: dict[str, str] = {}
     for edge in graph.edges:
         match edge:
@@ -42,15 +52,18 @@ def run_tree(graph: Provenance, tasks: Tasks) -> str:
                 # A damaged log may have an agent twice, or circles.
                 if edge.agent_id not in (*parents, *_lineage(parents, edge.parent_id)):
                     parents[edge.agent_id] = edge.parent_id
-                    agents[edge.parent_id].below.append(agents[edge.agent_id])
+                    places[edge.parent_id].below.append(agents[edge.agent_id])
             case Writing():
                 verb = "gave" if edge.writer == USER else "wrote"
                 facts = words.value_facts(graph, edge.value)
                 text = f"{verb} {words.value(graph, edge.value)}: {facts}"
-                agents.get(edge.writer, user).below.append(Branch(text))
+                places[edge.writer].below.append(Branch(text))
             case Reading():
                 text = f"read {words.value(graph, edge.value)}: {words.reading_facts(graph, edge)}"
-                agents.get(edge.reader, user).below.append(Branch(text))
+                places[edge.reader].below.append(Branch(text))
+            case Entering():
+                places[edge.agent_id] = Branch(words.state(edge))
+                agents[edge.agent_id].below.append(places[edge.agent_id])
     roots = [branch for agent, branch in agents.items() if agent not in parents]
     return draw([user, *roots] if user.below else roots)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from rlm_runtime.cli.terminal import count, one_line, size
 from rlm_runtime.errors import TraceError
-from rlm_runtime.profiler.provenance import USER, AgentNode, Provenance, Reading
+from rlm_runtime.profiler.provenance import USER, AgentNode, Entering, Provenance, Reading
 from rlm_runtime.profiler.provenance_flow import ValueId
 from rlm_runtime.tracing import Blobs
 
@@ -40,6 +40,12 @@ def value(graph: Provenance, of: ValueId) -> str:
 def agent(agent_id: str) -> str:
     """An agent's id, or the user."""
     return "the user" if agent_id == USER else one_line(agent_id, _NAME_CHARACTERS)
+
+
+def state(entered: Entering) -> str:
+    """A state of a workflow, and which visit of it."""
+    visit = "" if entered.visit == 1 else f", visit {entered.visit:,}"
+    return f"state {one_line(entered.state, _NAME_CHARACTERS)}{visit}"
 
 
 def value_facts(graph: Provenance, of: ValueId) -> str:

@@ -10,7 +10,7 @@ from rlm_runtime.cli.graph_mermaid import MOST_EDGES, flowchart
 from rlm_runtime.cli.graph_tree import run_tree, value_tree
 from rlm_runtime.cli.graph_words import tasks_of
 from rlm_runtime.cli.terminal import Terminal, shown_path
-from rlm_runtime.profiler.provenance import Edge, Provenance, Reached, Reading, Writing
+from rlm_runtime.profiler.provenance import Edge, Entering, Provenance, Reached, Reading, Writing
 from rlm_runtime.profiler.provenance_flow import ValueId
 from rlm_runtime.profiler.run_log import read_run
 from rlm_runtime.tracing import Blobs
@@ -126,6 +126,13 @@ def _edge(edge: Edge) -> dict[str, object]:
         }
     if isinstance(edge, Writing):
         return {"edge": "wrote", "agent_id": edge.writer, **edge.value._asdict()}
+    if isinstance(edge, Entering):
+        return {
+            "edge": "entered",
+            "agent_id": edge.agent_id,
+            "state": edge.state,
+            "visit": edge.visit,
+        }
     return {"edge": "started", "agent_id": edge.parent_id, "child_id": edge.agent_id}
 
 

@@ -21,7 +21,14 @@ from typing import NamedTuple
 from rlm_runtime.errors import ContextError, UnknownName
 from rlm_runtime.profiler.provenance_flow import Flow, Links, ValueId, Via, reach
 from rlm_runtime.store import closest
-from rlm_runtime.tracing import AgentFinished, AgentStarted, AnyEvent, ValueRead, ValueStored
+from rlm_runtime.tracing import (
+    AgentFinished,
+    AgentStarted,
+    AnyEvent,
+    StateEntered,
+    ValueRead,
+    ValueStored,
+)
 
 USER = "user"
 """Who reads and writes outside all agents; not an agent."""
@@ -118,7 +125,16 @@ class Starting:
     agent_id: str
 
 
-Edge = Reading | Writing | Starting
+@dataclass(frozen=True, slots=True)
+class Entering:
+    """A workflow entered a state: what it does from here on is done in it. `visit` is from 1."""
+
+    agent_id: str
+    state: str
+    visit: int
+
+
+Edge = Reading | Writing | Starting | Entering
 
 
 class Reached(NamedTuple):
@@ -152,9 +168,9 @@ class Provenance:
 
     @property
     def edges(self) -> tuple[Edge, ...]:
-        """Who wrote, read and started what, each pair once, in the order of the first time."""
+        """Who wrote, read, started and entered what, each once, in the order of the first time."""
         return tuple(
-            key if isinstance(key, Writing | Starting) else _reading(*key, reads)
+            _reading(*key, reads) if isinstance(key, tuple) else key
             for key, reads in self._edges.items()
         )
 
@@ -215,6 +231,9 @@ class Provenance:
                 self._add_stored(event)
             case ValueRead():
                 self._add_read(event)
+            case StateEntered():
+                self._moment(event.agent_id)
+                self._edges.setdefault(Entering(event.agent_id, event.state, event.visit), [])
             case _:
                 return
 
@@ -292,7 +311,7 @@ class Provenance:
         return Reached(values, agents)
 
 
-_EdgeKey = tuple[str, ValueId] | Writing | Starting
+_EdgeKey = tuple[str, ValueId] | Writing | Starting | Entering
 
 
 def _id(event: ValueRead | ValueStored) -> ValueId:

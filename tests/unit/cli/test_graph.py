@@ -14,6 +14,7 @@ from rlm_runtime.tracing import (
     Recorder,
     RunFinished,
     RunStarted,
+    StateEntered,
     ValueRead,
     ValueStored,
 )
@@ -85,6 +86,11 @@ class Log:
                 end_byte=span[1],
                 tokens=tokens,
             )
+        )
+
+    def enter(self, agent: str, state: str, visit: int = 1) -> None:
+        self.recorder.emit(
+            StateEntered(at_s=1.0, agent_id=agent, state=state, visit=visit, previous=None)
         )
 
     def finish(self, agent: str, result: str | None = None) -> None:
@@ -187,6 +193,31 @@ def test_what_came_by_words_alone_is_perhaps(rlm: Rlm, log: Log) -> None:
     report = rlm("graph", log.directory, "--value", "report").out
     assert "perhaps, by what agents told each other: values plan by a1.1" in report
     assert "perhaps, by what agents told each other: agents a1.1" in report
+
+
+def test_what_a_workflow_does_stands_below_the_state_it_is_in(rlm: Rlm, log: Log) -> None:
+    log.start("a1")
+    log.enter("a1", "DRAFT")
+    log.start("a1.1", "a1")
+    log.store("a1.1", "draft")
+    log.read("a1", "draft", tokens=0)
+    log.enter("a1", "DRAFT", 2)
+    log.start("a1.2", "a1")
+    log.enter("a1", "DONE")
+    lines = rlm("graph", log.directory).out.splitlines()
+    assert lines == [
+        "a1 calls, did not end",
+        "├─ state DRAFT",
+        "│  ├─ a1.1 calls, did not end",
+        "│  │  └─ wrote draft: text, 100 bytes, 25 tokens",
+        "│  └─ read draft: whole, looked at in Python",
+        "├─ state DRAFT, visit 2",
+        "│  └─ a1.2 calls, did not end",
+        "└─ state DONE",
+    ]
+    edges = rlm("graph", log.directory, "--json").document["edges"]
+    assert {"edge": "entered", "agent_id": "a1", "state": "DRAFT", "visit": 2} in edges
+    assert "DONE" not in rlm("graph", log.directory, "--mermaid").out
 
 
 def test_a_value_that_many_read_is_drawn_out_once(rlm: Rlm, log: Log) -> None:
@@ -343,7 +374,7 @@ def test_a_run_in_which_nothing_happened_says_so(rlm: Rlm, log: Log) -> None:
     )
 
 
-HOSTILE = 'x"]; click v1 "javascript:0"\n\x1b]0;<b>`&#35;\u202e\\'
+HOSTILE = 'x"]; %%{init: {}}%% click v1 "javascript:0"\n\x1b]0;<b>`&#35;\u202e\\'
 
 
 def test_names_of_a_log_can_neither_command_the_terminal_nor_the_flowchart(
@@ -351,6 +382,7 @@ def test_names_of_a_log_can_neither_command_the_terminal_nor_the_flowchart(
 ) -> None:
     log.store("user", HOSTILE)
     log.start(HOSTILE, task=HOSTILE)
+    log.enter(HOSTILE, HOSTILE)
     log.read(HOSTILE, HOSTILE)
     log.store(HOSTILE, "out")
     log.finish(HOSTILE, HOSTILE)
@@ -361,7 +393,7 @@ def test_names_of_a_log_can_neither_command_the_terminal_nor_the_flowchart(
     chart = rlm("graph", log.directory, "--mermaid").out.replace("<br/>", "").splitlines()
     labels = [line for line in chart if line.count('"') == 2]
     assert len(labels) == 5, "two values, an agent, a reading, a result that another wrote"
-    assert all(not set("<>`&\\") & set(line.split('"')[1]) for line in labels)
+    assert all(not set("<>`&%\\") & set(line.split('"')[1]) for line in labels)
     assert chart[-3:-1] == ['    v1 -->|"whole, 25 tokens"| a1', "    a1 ==> v2"]
 
 
