@@ -151,7 +151,8 @@ class AsyncRLM:
 
         Args:
             max_tokens_per_read: Most tokens of one read, its own and each agent's it is given to.
-            max_tokens: Most tokens of all its reads and all of those agents' together.
+            max_tokens: Most tokens of all its reads and all of those agents' together. Data of
+                leaf calls is no read: it is not counted.
         """
         is_bounded = max_tokens_per_read is not None or max_tokens is not None
         return AgentContext(
