@@ -16,6 +16,7 @@ from rlm_runtime.cli import (
     graph,
     model,
     report,
+    resume,
     run,
     ttft,
     workload,
@@ -47,6 +48,7 @@ def rlm_bench(arguments: Sequence[str] | None = None) -> int:
 def _rlm_app() -> typer.Typer:
     app = _app("Ask questions about texts of any length. The model runs on this machine.")
     app.command("run", epilog=run.EPILOG)(run.run)
+    app.command("resume", epilog=resume.EPILOG)(resume.resume)
     app.command("graph", epilog=graph.EPILOG)(graph.graph)
     app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
     app.command("config", epilog=config.EPILOG)(config.config)

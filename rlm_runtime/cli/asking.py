@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from rlm_runtime.api import RLM, AsyncRLM, Result
 from rlm_runtime.api.agents import KINDS, make
-from rlm_runtime.cli import answers, graphing, options, outcomes, progress
+from rlm_runtime.cli import answers, asked, graphing, options, outcomes, progress
 from rlm_runtime.cli.command import DONE, FAILED, Document
 from rlm_runtime.cli.first_use import get_ready
 from rlm_runtime.cli.inputs import STDIN, Source, Text, check_question, sources
@@ -90,11 +90,38 @@ def ask(wish: Wish, terminal: Terminal, document: Document) -> int:
     get_ready(config, terminal)
     boot = progress.Boot()
     rlm = RLM(config, on_stage=boot.tell)
+    return answer(rlm, boot, wish, agent, given, terminal, document)
+
+
+def answer(
+    rlm: RLM,
+    boot: progress.Boot,
+    wish: Wish,
+    agent: Agent | Literal["auto"],
+    given: Sequence[Source],
+    terminal: Terminal,
+    document: Document,
+) -> int:
+    """Answer the questions in a session, and close it; returns the exit code.
+
+    Args:
+        rlm: The session, fresh.
+        boot: Hears the stages of its boot.
+        wish: What was asked for.
+        agent: Who works on it.
+        given: The texts, checked.
+        terminal: Gets the answers.
+        document: Gets the same as facts.
+
+    Raises:
+        RLMError: As `ask`.
+    """
     session = _Session(rlm, agent, boot, wish, terminal, document)
     try:
         with rlm:
             session.store(given)
             session.check(wish.questions)
+            session.keep_asked()
             session.start()
             code = session.answer_all() if wish.questions else session.answer_on()
             session.measure_pairs()
@@ -202,6 +229,11 @@ class _Session:
                 self._rlm.check(question)
             elif isinstance(self._agent, ClassifyEach):
                 check_labels(self._agent.labels or labels_of(question))
+
+    def keep_asked(self) -> None:
+        """So that the run can be resumed; the questions of the terminal stand in its log."""
+        if self._rlm.run_directory is not None:
+            asked.keep(self._rlm.run_directory, self._wish, self._texts.values())
 
     def start(self) -> None:
         self._is_started = True

@@ -30,12 +30,14 @@ class Source(NamedTuple):
         path: Its file; `None` for standard input.
         text: What standard input held; empty for a file.
         skipped_bytes: A byte-order mark in front, which is not part of the stored text.
+        digest: Of the stored text.
     """
 
     shown: str
     path: Path | None
     text: str
     skipped_bytes: int
+    digest: str
 
     @property
     def name(self) -> str | None:
@@ -74,6 +76,22 @@ def sources(files: Sequence[str]) -> list[Source]:
     return found
 
 
+def from_file(path: Path, shown: str) -> Source:
+    """A file as a source, read and checked.
+
+    Raises:
+        InputError: It is missing, not permitted, empty or not text.
+    """
+    # A store of its own, thrown away: it checks as the session's store will.
+    ref = ContextStore(len).put_file("text", path)
+    return Source(shown, path, "", path.stat().st_size - ref.size_bytes, ref.digest)
+
+
+def from_text(text: str, skipped_bytes: int) -> Source:
+    """What standard input had held, as a source."""
+    return Source(STDIN, None, text, skipped_bytes, ContextStore(len).put_text("text", text).digest)
+
+
 def check_question(question: str) -> None:
     """Refuse what can't be a question whatever the model is.
 
@@ -92,12 +110,11 @@ def _file(file: str) -> Source:
     if file == STDIN:
         raise InputError("Standard input (-) is named twice.", "Name it once.")
     path = Path(file)
-    # A store of its own, thrown away: it checks as the session's store will.
-    ref = ContextStore(len).put_file("text", path)
-    return Source(shown_path(path), path, "", path.stat().st_size - ref.size_bytes)
+    return from_file(path, shown_path(path))
 
 
 def _stdin() -> Source:
     data = sys.stdin.buffer.read()
-    start = check_text(data, "Standard input").start_byte
-    return Source(STDIN, None, data[start:].decode(), start)
+    checked = check_text(data, "Standard input")
+    start = checked.start_byte
+    return Source(STDIN, None, data[start:].decode(), start, checked.digest)

@@ -44,15 +44,17 @@ class ScriptedEngine:
     on_request: Callable[[GenerateRequest], None] | None = None
     says: tuple[int, ...] = ()
     is_closed: bool = False
+    model: str = "scripted"
+    tokenizer_digest: str = "0"
 
     @property
     def info(self) -> EngineInfo:
         return EngineInfo(
-            model="scripted",
+            model=self.model,
             window=8192,
             block_size=self.block_size,
             kv_blocks=self.kv_blocks,
-            tokenizer_digest="0",
+            tokenizer_digest=self.tokenizer_digest,
             vocab_size=49_152,
             max_running=4,
             backend="scripted 1.0 cpu",
@@ -120,7 +122,14 @@ class Boots:
     stages: tuple[str, ...] = ("loading the model",)
 
     async def start(
-        self, config: Any, model_path: Path, *, on_stage: Callable[[str], None] | None, **_: Any
+        self,
+        config: Any,
+        model_path: Path,
+        *,
+        model_name: str = "scripted",
+        tokenizer_digest: str = "0",
+        on_stage: Callable[[str], None] | None,
+        **_: Any,
     ) -> ScriptedEngine:
         await anyio.lowlevel.checkpoint()
         for stage in self.stages:
@@ -128,7 +137,13 @@ class Boots:
                 on_stage(stage)
         if self.on_start is not None:
             self.on_start(len(self.engines) + 1)
-        engine = ScriptedEngine(config.block_size, on_request=self.on_request, says=self.says)
+        engine = ScriptedEngine(
+            config.block_size,
+            on_request=self.on_request,
+            says=self.says,
+            model=model_name,
+            tokenizer_digest=tokenizer_digest,
+        )
         self.engines.append(engine)
         return engine
 

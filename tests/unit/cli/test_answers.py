@@ -15,7 +15,7 @@ from rlm_runtime.scaffold.short_form import ShortForm
 from rlm_runtime.types import AgentId, Ref, StopReason, Usage
 
 TEXTS = {
-    "report": Text(Ref("report", 1, "str", 100, "d"), Source("R.txt", Path("R.txt"), "", 3)),
+    "report": Text(Ref("report", 1, "str", 100, "d"), Source("R.txt", Path("R.txt"), "", 3, "d")),
 }
 BEST = Passage("report", 10, 30, "Anna Meier\nsigned it.", "Signatures", 25.0)
 OTHERS = [Passage("report", 40 + i, 50 + i, f"Other {i}\n\n line.", "", 3.0) for i in range(20)]

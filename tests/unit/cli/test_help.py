@@ -19,6 +19,7 @@ VERBS = {
     "rlm": apps.rlm,
     "rlm-run": apps.rlm,
     "rlm-graph": apps.rlm,
+    "rlm-resume": apps.rlm,
     "rlm-doctor": apps.rlm,
     "rlm-config": apps.rlm,
     "rlm-model": apps.rlm,
