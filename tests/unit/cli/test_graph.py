@@ -272,8 +272,10 @@ def test_the_flowchart_of_a_value_leaves_out_what_does_not_bear_on_it(rlm: Rlm, 
 
 
 def test_more_edges_than_mermaid_draws_are_a_hint(rlm: Rlm, log: Log) -> None:
-    for number in range(501):
+    for number in range(500):
         log.store("a1", f"v{number}")
+    assert "Mermaid" not in rlm("graph", log.directory, "--mermaid").err
+    log.store("a1", "one_more")
     log.end()
     ended = rlm("graph", log.directory, "--mermaid")
     assert ended.err == "501 edges: Mermaid draws 500 unless its maxEdges is raised.\n"
@@ -335,6 +337,14 @@ def test_a_log_that_lacks_lines_is_shown_without_what_they_said(rlm: Rlm, record
     assert "read report: bytes 0-800, 190 tokens, 2 reads" in ended.out
     value = rlm("graph", recorded, "--value", "report").out
     assert value.startswith("report: its storing is not in the log\n")
+
+
+def test_an_estimated_size_is_said_to_be_about_right(rlm: Rlm, recorded: Path) -> None:
+    log = recorded / EVENTS
+    log.write_text(log.read_text().replace('"is_estimated":false', '"is_estimated":true', 1))
+    ended = rlm("graph", recorded)
+    assert "gave report: text, 3.2 kB, about 800 tokens" in ended.out
+    assert ended.out.count("about") == 1
 
 
 def test_tasks_that_were_not_kept_are_left_out(rlm: Rlm, recorded: Path) -> None:
