@@ -15,6 +15,7 @@ from rlm_runtime.cli import (
     explain,
     graph,
     model,
+    replay,
     report,
     resume,
     run,
@@ -49,6 +50,7 @@ def _rlm_app() -> typer.Typer:
     app = _app("Ask questions about texts of any length. The model runs on this machine.")
     app.command("run", epilog=run.EPILOG)(run.run)
     app.command("resume", epilog=resume.EPILOG)(resume.resume)
+    app.command("replay", epilog=replay.EPILOG)(replay.replay)
     app.command("graph", epilog=graph.EPILOG)(graph.graph)
     app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
     app.command("config", epilog=config.EPILOG)(config.config)

@@ -63,6 +63,7 @@ class CachingEngine:
     most_running: int = 0
     resets: int = 0
     can_reset: bool = True
+    can_force: bool = False
     on_request: Callable[[GenerateRequest], None] | None = None
 
     @property
@@ -76,6 +77,7 @@ class CachingEngine:
             vocab_size=100_000,
             max_running=self.max_running,
             backend="pretended 1 cpu",
+            can_force=self.can_force,
         )
 
     async def generate(
@@ -95,7 +97,7 @@ class CachingEngine:
             decode_s = (request.max_tokens - 1) * DECODE_S
             end_s = began_s + prefill_s + decode_s
             self.now_s = max(self.now_s, end_s)
-            yield TokenDelta((7,) * request.max_tokens)
+            yield TokenDelta(request.script or (7,) * request.max_tokens)
             yield Finished(
                 RequestFacts(
                     prompt_tokens=len(request.prompt_ids),

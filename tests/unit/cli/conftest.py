@@ -59,6 +59,7 @@ class ScriptedEngine:
             max_running=4,
             backend="scripted 1.0 cpu",
             can_choose=True,
+            can_force=True,
         )
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[TokenDelta | Finished]:

@@ -20,6 +20,7 @@ VERBS = {
     "rlm-run": apps.rlm,
     "rlm-graph": apps.rlm,
     "rlm-resume": apps.rlm,
+    "rlm-replay": apps.rlm,
     "rlm-doctor": apps.rlm,
     "rlm-config": apps.rlm,
     "rlm-model": apps.rlm,
