@@ -122,15 +122,21 @@ class AgentContext:
         Args:
             key: An identifier that no function of agents has.
             value: Text, bytes, numbers, `None`, lists and dicts of them, or NumPy arrays of
-                numbers. A `Path` is the text of its file, which is read in place.
+                numbers. A `Path` is the text of its file, which is read in place; a `Ref` is the
+                value that it refers to, under one more name, not copied and recorded as read.
 
         Raises:
             InputError: The key can't be a name; a part of the value, which is named, is nothing
                 that can be stored; or the file can't be read or is no text.
+            ContextError: The reference is to nothing that the reader sees.
             QuotaExceeded: The store, or the disk behind it, is full.
         """
         if isinstance(value, Path):
             ref = self._store.put_file(key, value)
+        elif isinstance(value, Ref):
+            part = self._part(value)
+            ref = self._store.put_ref(key, part.ref)
+            self._note_read(part, 0)  # so that the log says where the new name's value is from
         else:
             ref = self._store.put_value(key, value)
         with self._lock:

@@ -249,6 +249,8 @@ class Children:
         return layout.append_turn(prompt, generated_ids, f"{FORK_TURN}{task}")
 
     def _refuse_circle(self, work: Work) -> None:
+        if work.kind == "workflow":  # its steps are known when it is made: it can't hold itself
+            return
         for seat in self._seat.lineage():
             if seat.work == work:
                 raise InputError(

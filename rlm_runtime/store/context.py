@@ -164,6 +164,16 @@ class ContextStore:
             return self._put(name, "str", (content[:],))
         return self._add(name, "str", content, checked.digest)
 
+    def put_ref(self, name: str, ref: Ref) -> Ref:
+        """Give a stored value another name; nothing is copied.
+
+        Raises:
+            InputError: The name can't be a variable.
+            ContextError: The reference is not this store's.
+        """
+        check_name(name)
+        return self._add(name, ref.kind, self._at(ref).content, ref.digest)
+
     def get(self, name: str, version: int | None = None) -> Value:
         """A value by name.
 

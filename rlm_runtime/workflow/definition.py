@@ -1,31 +1,5 @@
 """What a workflow is: states, a table of what may follow what, and who works in each.
 
-    class Stage(Enum):
-        ANALYSE = auto()
-        SUMMARISE = auto()
-        VALIDATE = auto()
-        COMPLETE = auto()
-
-    review = Workflow(
-        states=Stage,
-        start=Stage.ANALYSE,
-        ends=[Stage.COMPLETE],
-        transitions={
-            Stage.ANALYSE: [Stage.SUMMARISE],
-            Stage.SUMMARISE: [Stage.VALIDATE],
-            Stage.VALIDATE: [
-                To(Stage.COMPLETE, when=lambda values: values["verdict"] == "good"),
-                Stage.SUMMARISE,
-            ],
-        },
-        steps={
-            Stage.ANALYSE: Step("analyser", reads=["report"], writes="analysis"),
-            Stage.SUMMARISE: Step("summariser", "Be brief: {task}", ["analysis"], "summary"),
-            Stage.VALIDATE: Step(validate, reads=["summary"], writes="verdict"),
-        },
-        max_visits=3,
-    )
-
 It is data: `Machine` walks it without any agent, `Orchestrator` runs it, `drawing` draws it. It is
 checked when it is made, so that a mistake in it costs no token.
 """

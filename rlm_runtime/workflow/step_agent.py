@@ -99,17 +99,13 @@ def _named(step: Step, outcome: Outcome, seat: Seat, context: AgentContext) -> O
     ref = outcome.result
     if not step.writes or (ref is not None and ref.name == step.writes):
         return outcome
-    if ref is not None:
-        # A look in Python: nothing of it enters a prompt.
-        value = context.child(seat.agent_id).read(ref)
-    elif outcome.answer is not None:
+    value: object = ref  # one more name for it, without a copy
+    if ref is None and outcome.answer is not None:
         value = outcome.answer
-    elif outcome.found is False:
-        value = None  # "not found" is an answer, that guards and later steps can see
-    elif outcome.stop_reason is StopReason.FINAL:
-        return replace(
-            outcome, stop_reason=StopReason.NO_FINAL, error=f"it made nothing for {step.writes!r}"
-        )
-    else:
-        return outcome
+    elif ref is None and outcome.found is not False:
+        if outcome.stop_reason is not StopReason.FINAL:
+            return outcome
+        error = f"it made nothing for {step.writes!r}"
+        return replace(outcome, stop_reason=StopReason.NO_FINAL, error=error)
+    # What is not found is stored as None: an answer, that guards and later steps can see.
     return replace(outcome, result=context.store(step.writes, value), answer=None)

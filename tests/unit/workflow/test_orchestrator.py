@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -11,6 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from rlm_runtime import workflow
 from rlm_runtime.errors import UnknownName, WorkflowError
 from rlm_runtime.scaffold.agent import Agent, Outcome, run_agent
 from rlm_runtime.scaffold.agent_context import AgentContext
@@ -209,6 +211,21 @@ async def test_what_a_function_reads_enters_no_prompt_and_no_budget(grove: Grove
     assert ("a1.1", "report", 2, 0) in read(grove)
 
 
+async def test_the_example_of_the_package_runs_and_has_twenty_lines(grove: Grove) -> None:
+    example = textwrap.dedent("    " + (workflow.__doc__ or "").partition("\n\n    ")[2])
+    lines = [line for line in example.splitlines() if line and "import" not in line]
+    assert len(lines) == 20
+    program, _, last = example.rstrip().rpartition("\n")
+    assert last.endswith("agent=Orchestrator(review, agents))")
+    names: dict[str, Any] = {**vars(workflow), "MapReduce": MapReduce, "Direct": Direct}
+    exec(program, names)  # noqa: S102 # our own
+    years = iter([120, 3])  # tokens: 600 characters, and 15
+    says(grove, lambda asked: " year" * next(years) if "Be brief" in asked else "Sales rose.")
+    outcome = (await run(grove, names["review"], names["agents"])).outcome
+    assert outcome.stop_reason is StopReason.FINAL, outcome.error
+    assert visits(outcome) == ["ANALYSE", *["SUMMARISE", "VALIDATE"] * 2, "COMPLETE"]
+
+
 class Panel(Enum):
     ASK = auto()
     TELL = auto()
@@ -291,17 +308,24 @@ async def test_one_orchestrator_runs_many_tasks_at_the_same_time(grove: Grove) -
     assert {end for agent, end in ends(grove).items() if "." not in agent} == {"final"}
 
 
-async def test_a_workflow_is_a_step_of_another(grove: Grove) -> None:
+@pytest.mark.parametrize("task", ["In short: {task}", "{task}"])
+async def test_a_workflow_is_a_step_of_another(grove: Grove, task: str) -> None:
+    """Also of one that was asked the same task about the same values."""
     inner = Orchestrator(review(), WORKERS)
     outer = Workflow(
         states=Panel,
         start=Panel.ASK,
         ends=[Panel.TELL],
         transitions={Panel.ASK: [Panel.TELL]},
-        steps={Panel.ASK: Step(inner, "In short: {task}", reads=["report"], writes="opinion")},
+        steps={Panel.ASK: Step(inner, task, reads=["report"], writes="opinion")},
     )
-    result = await run(grove, outer, limits=Limits(max_depth=2))
+    seat, _ = grove.root(grove.tree(Limits(max_depth=2)))
+    context = AgentContext(grove.store, grove.recorder, reader=seat.agent_id, visible=["report"])
+    result = await run_agent(Orchestrator(outer), seat, TASK, context)
     assert visits(result.outcome) == ["ASK", "TELL"]
+    # The same value under one more name, and the log says where it is from.
+    assert grove.store.get("opinion").ref.digest == grove.store.get("verdict").ref.digest
+    assert read(grove)[-1] == ("a1.1", "verdict", 1, 0)
     assert grove.store.load(grove.store.get("opinion").ref) == "good"
     assert kinds(grove)["a1.1.3"] == "function"
 

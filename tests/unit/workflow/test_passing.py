@@ -94,7 +94,8 @@ async def test_a_value_too_large_for_the_window_is_refused_before_any_call(
     assert (grove.engine.seen, read(grove), wrote(grove)) == ([], [], [])
 
 
-async def test_the_window_is_used_to_its_last_token(grove: Grove) -> None:
+@pytest.mark.parametrize("agent", [Direct(), makes("told")])
+async def test_the_window_is_used_to_its_last_token(grove: Grove, agent: Agent | Function) -> None:
     """What is passed by value fits exactly as long as the prompt does."""
     layout, config = grove.layout, Config()
     limit = grove.engine.info.window - config.agents.answer_tokens
@@ -109,10 +110,11 @@ async def test_the_window_is_used_to_its_last_token(grove: Grove) -> None:
     assert prompt_tokens(words) == limit
     for more, reason in ((0, StopReason.FINAL), (1, StopReason.FAILED)):
         grove.store.put_text("report", word * (words + more))
-        outcome = (await run(grove, once(), {"one": Direct()})).outcome
+        outcome = (await run(grove, once(), {"one": agent})).outcome
         assert outcome.stop_reason is reason, outcome.error
-    assert len(grove.engine.seen) == 1
-    assert len(grove.engine.seen[0].prompt_ids) == limit
+    assert [len(request.prompt_ids) for request in grove.engine.seen] == [limit] * (
+        agent == Direct()
+    )
 
 
 async def test_several_values_share_the_window(grove: Grove) -> None:
