@@ -25,7 +25,7 @@ from rlm_runtime.scaffold.tree import Seat
 from rlm_runtime.store.names import closest
 from rlm_runtime.tracing import StateEntered
 from rlm_runtime.types import AgentKind, Ref, StopReason
-from rlm_runtime.workflow.definition import Function, Step, Workflow
+from rlm_runtime.workflow.definition import Step, Workflow
 from rlm_runtime.workflow.function_agent import FunctionAgent, in_own_thread
 from rlm_runtime.workflow.machine import Machine
 from rlm_runtime.workflow.step_agent import StepAgent
@@ -93,7 +93,11 @@ class Orchestrator:
     """
 
     def __init__(
-        self, workflow: Workflow[Any], agents: Mapping[str, Agent | Function] | None = None
+        self,
+        workflow: Workflow[Any],
+        # Each is an `Agent` or a `Function`, and that is checked here: a dict of several kinds is,
+        # to a type checker, one of objects.
+        agents: Mapping[str, object] | None = None,
     ) -> None:
         self.workflow = workflow
         given = dict(agents or {})
@@ -213,7 +217,7 @@ def _end(outcome: AgentResult | RLMError) -> tuple[StopReason, str] | None:
     return ended.stop_reason, ended.error or f"{outcome.agent_id} ended by {ended.stop_reason}"
 
 
-def _bound(step: Step, agents: Mapping[str, Agent | Function]) -> StepAgent:
+def _bound(step: Step, agents: Mapping[str, object]) -> StepAgent:
     given: object = step.agent
     if isinstance(given, str):
         if given not in agents:

@@ -95,7 +95,7 @@ STEPS: dict[str, tuple[Mapping[str, Any], str]] = {
     "no agent": ({"agent": ""}, "it has no agent"),
     "unknown passing": ({"passing": "copy"}, "passing='copy' is unknown"),
     "reads is one text": ({"reads": "report"}, r"Give a list of names: \['report'\]"),
-    "an unknown word in the task": ({"task": "Do {taks}"}, "Only {task} can be filled in"),
+    "an unknown word in the task": ({"task": "Do {tsk}"}, "Only {task} can be filled in"),
     "an empty task": ({"task": " "}, "its task is empty"),
     "a part by reference": ({"reads": ["report[0:9]"]}, "is a part of a value"),
     "a path that is none": ({"reads": ["report["]}, "report"),
