@@ -318,7 +318,9 @@ async def test_one_workflow_that_fails_leaves_those_beside_it_alone(grove: Grove
     reasons: dict[int, StopReason] = {}
 
     async def one(number: int) -> None:
-        broken = {"summariser": raises(ValueError("no"))} if number % 2 else {}
+        broken: dict[str, Agent | Function] = {}
+        if number % 2:
+            broken = {"summariser": raises(ValueError("no"))}
         seat = Seat(grove.tree(), AgentId(f"a{number}"))
         context = AgentContext(grove.store, grove.recorder, reader=seat.agent_id)
         orchestrator = Orchestrator(review(), WORKERS | broken)
