@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -41,6 +44,7 @@ pytestmark = pytest.mark.anyio
 
 SHARED = 40
 KILLS = 100
+ROOT = Path(__file__).parents[3]
 
 
 def hashed(request: GenerateRequest, below: int = 997) -> int:
@@ -83,11 +87,7 @@ Begin = Callable[..., "Run"]
 def begin(fake_engine: FakeEngine, tmp_path: Path) -> Iterator[Begin]:
     """Begins runs, one after another or as one's continuation."""
     made: list[Run] = []
-    fake_engine.answer = lambda request: tuple(
-        hashed(request) + i for i in range(request.max_tokens)
-    )
-    fake_engine.score = lambda request: -hashed(request) / 7.0
-    fake_engine.choose = lambda request: request.choices[hashed(request, len(request.choices))]
+    set_up(fake_engine)
 
     def new(resumes: Path | None = None, directory: Path | None = None) -> Run:
         directory = directory or tmp_path / f"run{len(made)}"
@@ -97,6 +97,13 @@ def begin(fake_engine: FakeEngine, tmp_path: Path) -> Iterator[Begin]:
     yield new
     for run in made:
         run.recorder.close()
+
+
+def set_up(engine: FakeEngine) -> None:
+    """What it makes of a request depends on all of that."""
+    engine.answer = lambda request: tuple(hashed(request) + i for i in range(request.max_tokens))
+    engine.score = lambda request: -hashed(request) / 7.0
+    engine.choose = lambda request: request.choices[hashed(request, len(request.choices))]
 
 
 def start(engine: FakeEngine, directory: Path, resumes: Path | None = None) -> Run:
@@ -227,6 +234,24 @@ async def test_a_run_stopped_at_any_event_goes_on_to_the_same_end(begin: Begin) 
         resumed = begin(stopped.directory)
         assert await work(resumed, Job()) == told
         assert stopped.asked + resumed.asked == first.asked
+
+
+def test_a_process_that_is_killed_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
+    def run(name: str, resumed: str, kill_at: int) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-m", "tests.unit.scheduler.killed_run"]
+        arguments = [tmp_path / name, "-" if resumed == "-" else tmp_path / resumed, str(kill_at)]
+        return subprocess.run(
+            [*program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+
+    whole = run("whole", "-", 0)
+    assert whole.returncode == 0
+    killed = [run("first", "-", 6), run("second", "first", 6), run("third", "second", 6)]
+    assert [one.returncode for one in killed] == [-signal.SIGKILL] * 3
+    assert run("last", "third", 0).stdout == whole.stdout
+    parts = [finished_in(tmp_path / name) for name in ("first", "second", "third", "last")]
+    assert sum(parts, Counter()) == finished_in(tmp_path / "whole")
+    assert all(parts)
 
 
 def finished_in(directory: Path) -> Counter[str]:
