@@ -65,12 +65,14 @@ class Replay:
     """What is to be driven through an engine.
 
     Attributes:
+        log: The run's; ids are read when they are needed.
         epochs: Calls between two moments at which the cache was emptied, by their ends.
         left_out: Calls that did not come to their end, or whose ids were not kept.
         notes: What may make a difference that is not the engine's.
     """
 
-    epochs: tuple[tuple[_Recorded, ...], ...]
+    log: RunLog
+    epochs: tuple[tuple[CallFinished, ...], ...]
     left_out: int
     notes: tuple[str, ...]
 
@@ -80,31 +82,23 @@ class Replay:
         return sum(map(len, self.epochs))
 
 
-@dataclass(frozen=True, slots=True)
-class _Recorded:
-    event: CallFinished
-    prompt: tuple[int, ...]
-    output: tuple[int, ...]
-
-
 def plan(log: RunLog) -> Replay:
     """Find the calls of a run that can be made once more.
 
     Raises:
         InputError: There is none.
     """
-    epochs: list[list[_Recorded]] = [[]]
+    epochs: list[list[CallFinished]] = [[]]
     left_out = unscored = 0
     for event in log.events:
         if isinstance(event, CacheReset | EngineStarted):
             epochs.append([])
         if not isinstance(event, CallFinished):
             continue
-        recorded = _recorded(log, event)
-        if recorded is None:
+        if not _is_whole(log, event):
             left_out += 1
             continue
-        epochs[-1].append(recorded)
+        epochs[-1].append(event)
         unscored += event.identity is None
     found = tuple(tuple(sorted(epoch, key=_ended)) for epoch in epochs if epoch)
     if not found:
@@ -118,7 +112,7 @@ def plan(log: RunLog) -> Replay:
             f"{unscored:,} calls were written by a version that did not say what they scored: they "
             "are made without."
         )
-    return Replay(found, left_out, tuple(notes))
+    return Replay(log, found, left_out, tuple(notes))
 
 
 async def replay(
@@ -148,7 +142,7 @@ async def replay(
 
     for epoch in planned.epochs:
         await parts.engine.reset_prefix_cache()
-        await _Epoch(parts, epoch, note).run()
+        await _Epoch(parts, planned.log, epoch, note).run()
     return done
 
 
@@ -156,9 +150,14 @@ class _Epoch:
     """Calls on one cache, started in their order and beside the same others."""
 
     def __init__(
-        self, parts: Internals, calls: Sequence[_Recorded], note: Callable[[ReplayedCall], None]
+        self,
+        parts: Internals,
+        log: RunLog,
+        calls: Sequence[CallFinished],
+        note: Callable[[ReplayedCall], None],
     ) -> None:
         self._parts = parts
+        self._log = log
         self._calls = calls  # in the order in which they ended
         self._note = note
         self._job = Job()
@@ -172,14 +171,14 @@ class _Epoch:
         try:
             async with anyio.create_task_group() as group:
                 for place in self._in_order():
-                    await self._wait_for(self._calls[place].event)
+                    await self._wait_for(self._calls[place])
                     group.start_soon(self._one, place)
         except* EngineDead as errors:
             raise EngineDead(_first(errors).cause) from errors
 
     def _in_order(self) -> Iterator[int]:
         """Places of the calls, in the order in which they were admitted."""
-        yield from sorted(range(len(self._calls)), key=lambda i: _admitted(self._calls[i].event))
+        yield from sorted(range(len(self._calls)), key=lambda i: _admitted(self._calls[i]))
 
     async def _wait_for(self, call: CallFinished) -> None:
         """Wait until all have ended that had ended when a call was admitted.
@@ -191,16 +190,18 @@ class _Epoch:
             await self._changed.wait()
 
     async def _one(self, place: int) -> None:
-        recorded = self._calls[place]
+        event = self._calls[place]
+        prompt, output = self._log.prompt_ids(event) or (), self._log.output_ids(event) or ()
         try:
-            result = await self._parts.scheduler.run(self._job, _call(recorded))
+            call = _call(event, prompt, output)
+            result = await self._parts.scheduler.run(self._job, call)
         except EngineDead:
             raise
         except RLMError as err:
-            self._note(ReplayedCall(recorded.event, None, str(err)))
+            self._note(ReplayedCall(event, None, str(err)))
         else:
-            same = result.ids == recorded.output or len(recorded.output) == 1
-            self._note(ReplayedCall(recorded.event, result.facts, "", same))
+            same = result.ids == output or len(output) == 1
+            self._note(ReplayedCall(event, result.facts, "", same))
         self._has_ended[place] = True
         while self._first_open < len(self._calls) and self._has_ended[self._first_open]:
             self._first_open += 1
@@ -208,20 +209,18 @@ class _Epoch:
         self._changed = anyio.Event()
 
 
-def _recorded(log: RunLog, event: CallFinished) -> _Recorded | None:
-    if event.outcome != "ok" or event.prompt_tokens is None or event.admitted_at_s is None:
-        return None
-    prompt, output = log.prompt_ids(event), log.output_ids(event)
-    return _Recorded(event, prompt, output) if prompt and output else None
+def _is_whole(log: RunLog, event: CallFinished) -> bool:
+    if event.outcome != "ok" or event.prompt_tokens is None:
+        return False
+    return bool(log.prompt_ids(event) and log.output_ids(event))
 
 
-def _call(recorded: _Recorded) -> Call:
+def _call(event: CallFinished, prompt: tuple[int, ...], output: tuple[int, ...]) -> Call:
     """The call as it was, with its ids given; the only one of a call of one id has no KV."""
-    event, output = recorded.event, recorded.output
     is_forced = len(output) > 1 and event.score is None
     segments = tuple(Segment(s.kind, s.start, s.end) for s in event.segments)
     return Call(
-        prompt=Prompt(recorded.prompt, segments),
+        prompt=Prompt(prompt, segments),
         agent_id=AgentId(event.agent_id),
         label=event.label,
         depth=event.depth,
@@ -236,8 +235,8 @@ def _call(recorded: _Recorded) -> Call:
     )
 
 
-def _ended(call: _Recorded) -> float:
-    return call.event.at_s
+def _ended(event: CallFinished) -> float:
+    return event.at_s
 
 
 def _admitted(event: CallFinished) -> float:
