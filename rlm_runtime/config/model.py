@@ -83,7 +83,7 @@ class AgentsConfig(_Section):
 
     kind: Literal["auto", "direct", "search", "map_reduce", "classify_each", "calls"] = Field(
         "search",
-        description="Who works on a task that names nobody; auto chooses by the task and its texts.",
+        description="Who works on a task that names nobody; auto chooses by task and texts.",
     )
     max_tokens_per_read: int | None = Field(
         2000, ge=1, description="Most tokens one READ may bring into a prompt."
@@ -101,7 +101,7 @@ class AgentsConfig(_Section):
         40, ge=1, description="Names a prompt or one page of LIST_CONTEXT() shows."
     )
     max_string_characters: int = Field(
-        200, ge=16, description="Longest text the model may write into one call of a function."
+        200, ge=16, description="About the longest text in one call: as many words of 6 characters."
     )
     max_errors_in_a_row: int = Field(
         3, ge=1, description="Calls that fail one after another before an agent ends."
