@@ -94,22 +94,16 @@ async def test_a_rule_spells_a_control_token_and_never_generates_one(
     assert tokenizer.decode(answer.ids[:-1]) == text
 
 
-async def test_a_string_that_the_model_would_end_its_turn_in_holds_no_control_token(
+async def test_a_string_where_the_model_would_open_a_turn_holds_no_control_token(
     ask: Ask, tokenizer: Tokenizer
 ) -> None:
-    """What stands before it makes the control token as likely as can be."""
-    turns = tokenizer.encode_template("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n" * 6)
-    for seed in range(6):
-        answer = await ask(
-            (*turns, *tokenizer.encode('Say "')),
-            grammar=r'root ::= [^"\n]* "\""',
-            max_tokens=30,
-            temperature=0.0 if seed == 0 else 1.5,
-            seed=seed,
-            read_cache=False,
-        )
-        ids = answer.ids[:-1] if answer.facts.finish_reason == "stop" else answer.ids
-        assert tokenizer.special_ids.isdisjoint(ids), tokenizer.decode(answer.ids)
+    turn = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
+    prompt = tokenizer.encode_template(turn * 6)
+    opening = tokenizer.encode_template("<|im_start|>")
+    assert (await ask(prompt, max_tokens=1)).ids == opening
+    answer = await ask(prompt, grammar=r'root ::= [^"]* "\""', max_tokens=30)
+    ids = answer.ids[:-1] if answer.facts.finish_reason == "stop" else answer.ids
+    assert tokenizer.special_ids.isdisjoint(ids), tokenizer.decode(answer.ids)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])

@@ -158,9 +158,9 @@ def test_a_hundred_agents_at_once_stay_within_their_tree_and_on_record(
     run: Callable[[Crowd, list[list[Step]]], list[Did]], layout: Layout, tmp_path: Path
 ) -> None:
     chance = random.Random(7)  # noqa: S311  # the same scripts every time
-    whats = ("show", "show", "read", "store", "list", "lines", "data")
+    parts_read = ("show", "show", "read", "store", "list", "lines", "data")
     scripts = [
-        [(chance.choice(whats), chance.randrange(4), chance.randrange(30)) for _ in range(25)]
+        [(chance.choice(parts_read), chance.randrange(4), chance.randrange(30)) for _ in range(25)]
         for _ in range(100)
     ]
     crowd = Crowd(layout.tokenizer.count, 4_000, tmp_path / "run")
