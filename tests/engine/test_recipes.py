@@ -142,7 +142,7 @@ async def test_each_row_gets_one_of_the_labels(bench: Bench) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 async def test_an_output_longer_than_the_window_is_returned_by_reference(bench: Bench) -> None:
-    text = "\n\n".join(topics[name] for name in sorted(topics))[:100_000]
+    text = "\n\n".join(topics[name] for name in sorted(topics))[:80_000]
     bench.store.put_text("manual", text)
     done = await bench.run(MapReduce(combine="join"), REWRITE, "manual")
     outcome = done.result.outcome
