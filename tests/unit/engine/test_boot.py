@@ -15,8 +15,9 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -49,6 +50,9 @@ class Args:
     disable_log_stats: bool = False
     max_model_len: int = 0
     kv_cache_memory_bytes: int = 0
+    structured_outputs_config: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(backend="auto")
+    )
 
     def create_engine_config(self) -> Args:
         if self.max_model_len == 666:
