@@ -97,8 +97,7 @@ async def test_a_rule_spells_a_control_token_and_never_generates_one(
 async def test_a_string_where_the_model_would_open_a_turn_holds_no_control_token(
     ask: Ask, tokenizer: Tokenizer
 ) -> None:
-    turn = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
-    prompt = tokenizer.encode_template(turn * 6)
+    prompt = tokenizer.encode_template("<|im_start|>\n" * 20)
     opening = tokenizer.encode_template("<|im_start|>")
     assert (await ask(prompt, max_tokens=1)).ids == opening
     answer = await ask(prompt, grammar=r'root ::= [^"]* "\""', max_tokens=30)
