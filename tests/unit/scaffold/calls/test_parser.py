@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -119,5 +119,8 @@ _PARTS = [*SIGNATURES, "report", "'", '"', "(", ")", "[", "]", ":", ",", " ", "\
 
 @given(st.text() | st.lists(st.sampled_from(_PARTS), max_size=20).map("".join))
 def test_any_text_is_a_call_or_a_bad_one(text: str) -> None:
-    with suppress(BadCall):
-        parse_call(text)
+    try:
+        action = parse_call(text)
+    except BadCall:
+        return
+    assert isinstance(action, get_args(Action))
